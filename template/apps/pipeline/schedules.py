@@ -1,0 +1,132 @@
+"""How an app declares when its tasks run, once, for every scheduler.
+
+An app lists its schedules as `SCHEDULES` in a module named `schedules`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from celery import current_app
+from celery.schedules import BaseSchedule, crontab, solar
+from celery.schedules import schedule as interval
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import autodiscover_modules, module_has_submodule
+from django_celery_beat.clockedschedule import clocked
+from django_celery_beat.tzcrontab import TzAwareCrontab
+
+SolarEvent = Literal[
+    "dawn_astronomical",
+    "dawn_nautical",
+    "dawn_civil",
+    "sunrise",
+    "solar_noon",
+    "sunset",
+    "dusk_civil",
+    "dusk_nautical",
+    "dusk_astronomical",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crontab:
+    """A wall-clock pattern, in cron's notation, in the project's time zone unless it names one."""
+
+    minute: str = "*"
+    hour: str = "*"
+    day_of_week: str = "*"
+    day_of_month: str = "*"
+    month_of_year: str = "*"
+    time_zone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solar:
+    """An event of the sun at a place; degrees north and degrees east are positive."""
+
+    event: SolarEvent
+    latitude: float
+    longitude: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One task and when it runs: every so often, by the clock, by the sun, or once."""
+
+    name: str
+    task: str
+    when: timedelta | Crontab | Solar | datetime
+    args: Sequence[object] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    queue: str | None = None
+    expires: timedelta | None = None
+    enabled: bool = True
+
+
+def declared() -> dict[str, Schedule]:
+    """Every schedule that an installed app declares, by name.
+
+    Raises ImproperlyConfigured where two declarations share a name.
+    """
+    found: dict[str, Schedule] = {}
+    for config in apps.get_app_configs():
+        if config.module is None or not module_has_submodule(config.module, "schedules"):
+            continue
+        for schedule in getattr(import_module(f"{config.name}.schedules"), "SCHEDULES", ()):
+            if schedule.name in found:
+                raise ImproperlyConfigured(
+                    f"Two schedules are named {schedule.name!r}: give one of them another name."
+                )
+            found[schedule.name] = schedule
+    return found
+
+
+def unknown_task(path: str) -> str | None:
+    """Say what is wrong with a task path that no app registers, with the near misses; else None."""
+    autodiscover_modules("tasks")
+    if path in current_app.tasks:
+        return None
+    near = get_close_matches(path, current_app.tasks.keys())
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"No task is registered as {path!r}.{hint}"
+
+
+def as_beat_schedule() -> dict[str, dict[str, object]]:
+    """The enabled declarations as Celery's `beat_schedule`, for schedulers without a database."""
+    return {
+        schedule.name: {
+            "task": schedule.task,
+            "schedule": _celery_schedule(schedule.when),
+            "args": list(schedule.args),
+            "kwargs": dict(schedule.kwargs),
+            "options": {
+                name: value
+                for name, value in (
+                    ("queue", schedule.queue),
+                    ("expires", schedule.expires and schedule.expires.total_seconds()),
+                )
+                if value is not None
+            },
+        }
+        for schedule in declared().values()
+        if schedule.enabled
+    }
+
+
+def _celery_schedule(when: timedelta | Crontab | Solar | datetime) -> BaseSchedule:
+    match when:
+        case timedelta():
+            return interval(when)
+        case Crontab():
+            pattern = asdict(when)
+            zone = pattern.pop("time_zone")
+            return TzAwareCrontab(**pattern, tz=ZoneInfo(zone)) if zone else crontab(**pattern)
+        case Solar():
+            return solar(when.event, when.latitude, when.longitude)
+        case datetime():
+            return clocked(when)

@@ -1,0 +1,153 @@
+"""The declared schedules, written to django-celery-beat's tables.
+
+What code declares, code owns: its rows carry the declaration's name in their headers, and the admin
+decides only whether they are switched on. Rows without that mark are never touched.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.utils import timezone
+
+from apps.pipeline.schedules import Crontab, Schedule, Solar, declared
+
+if TYPE_CHECKING:
+    from django_celery_beat.models import PeriodicTask
+
+MARK = "declared_as"
+NOTE = (
+    "Declared in code, in schedules.py. Switching it on or off here stays; "
+    "any other change is undone by the next migrate."
+)
+
+
+def sync(*, dry_run: bool = False) -> list[str]:
+    """Make the rows match the declarations; say what changed, a line each.
+
+    A dry run says the same and changes nothing. Two at once take turns.
+    """
+    with transaction.atomic():
+        _take_turns()
+        changes = _apply()
+        if dry_run:
+            transaction.set_rollback(True)
+    return changes
+
+
+def after_migrate(sender: AppConfig, using: str, verbosity: int, **kwargs: Any) -> None:
+    """Handle `post_migrate`: the tables are there once every app's migrations ran."""
+    if using != DEFAULT_DB_ALIAS or not apps.is_installed("django_celery_beat"):
+        return
+    if "django_celery_beat_periodictask" not in connections[using].introspection.table_names():
+        return
+    for change in sync():
+        if verbosity >= 1:
+            print(f"  Schedule {change}")  # noqa: T201
+
+
+def _take_turns() -> None:
+    """Hold a lock until the transaction ends, so that two deploys do this one after the other."""
+    from django_celery_beat.models import PeriodicTasks
+
+    PeriodicTasks.objects.get_or_create(ident=1, defaults={"last_update": timezone.now()})
+    PeriodicTasks.objects.select_for_update().get(ident=1)
+
+
+def _apply() -> list[str]:
+    from django_celery_beat.models import PeriodicTask
+
+    schedules = declared()
+    owned = {
+        mark[MARK]: row
+        for row in PeriodicTask.objects.filter(headers__contains=MARK)
+        if MARK in (mark := json.loads(row.headers))
+    }
+    changes = []
+    for name in owned.keys() - schedules.keys():
+        owned[name].delete()
+        changes.append(f"removed: {name}")
+    for name, schedule in schedules.items():
+        row = owned.get(name)
+        taken = PeriodicTask.objects.filter(name=name).exclude(pk=row and row.pk).exists()
+        if taken:
+            changes.append(f"not written: {name} (a row of this name was made by hand: rename it)")
+        elif row is None:
+            PeriodicTask.objects.create(**_fields(schedule), enabled=schedule.enabled)
+            changes.append(f"added: {name}")
+        elif differing := _update(row, schedule):
+            changes.append(f"changed: {name} ({', '.join(differing)})")
+    return changes
+
+
+def _update(row: "PeriodicTask", schedule: Schedule) -> list[str]:
+    fields = _fields(schedule)
+    if json.loads(row.headers).get("declared_enabled") != schedule.enabled:
+        fields["enabled"] = schedule.enabled  # the code changed its mind, not the admin
+    if fields["clocked"] != row.clocked:
+        fields |= {"enabled": schedule.enabled, "total_run_count": 0}  # a new moment to run once
+    differing = [name for name, value in fields.items() if getattr(row, name) != value]
+    if differing:
+        for name in differing:
+            setattr(row, name, fields[name])
+        row.save()
+    return differing
+
+
+def _fields(schedule: Schedule) -> dict[str, Any]:
+    expires = schedule.expires
+    return {
+        "name": schedule.name,
+        "task": schedule.task,
+        "args": json.dumps(list(schedule.args)),
+        "kwargs": json.dumps(dict(schedule.kwargs)),
+        "queue": schedule.queue,
+        "expire_seconds": expires and int(expires.total_seconds()),
+        "one_off": isinstance(schedule.when, datetime),
+        "headers": json.dumps({MARK: schedule.name, "declared_enabled": schedule.enabled}),
+        "description": NOTE,
+        **_when(schedule.when),
+    }
+
+
+def _when(when: timedelta | Crontab | Solar | datetime) -> dict[str, models.Model | None]:
+    from django_celery_beat.models import (
+        ClockedSchedule,
+        CrontabSchedule,
+        IntervalSchedule,
+        SolarSchedule,
+    )
+
+    columns: dict[str, models.Model | None] = dict.fromkeys(
+        ("interval", "crontab", "solar", "clocked")
+    )
+    match when:
+        case timedelta():
+            columns["interval"] = _first(IntervalSchedule, **_interval(when))
+        case Crontab():
+            pattern = asdict(when)
+            zone = pattern.pop("time_zone") or settings.TIME_ZONE
+            columns["crontab"] = _first(CrontabSchedule, timezone=zone, **pattern)
+        case Solar():
+            columns["solar"] = _first(SolarSchedule, **asdict(when))
+        case datetime():
+            columns["clocked"] = _first(ClockedSchedule, clocked_time=when)
+    return columns
+
+
+def _interval(every: timedelta) -> dict[str, object]:
+    for period in ("days", "hours", "minutes", "seconds", "microseconds"):
+        unit = timedelta(**{period: 1})
+        if every % unit == timedelta(0):
+            return {"every": every // unit, "period": period}
+    raise AssertionError("a timedelta is a whole number of microseconds")
+
+
+def _first(model: type[models.Model], **fields: object) -> models.Model:
+    """The row with these fields, made if there is none; the tables allow several that are alike."""
+    rows = model._default_manager
+    return rows.filter(**fields).first() or rows.create(**fields)

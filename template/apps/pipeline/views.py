@@ -1,0 +1,37 @@
+"""Health for probes, and the page that shows a newcomer the pipeline at work."""
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.module_loading import import_string
+from django.views.decorators.http import require_http_methods, require_safe
+
+from apps.pipeline import status
+from apps.pipeline.trace import trace
+
+EXAMPLE_TASK = "apps.tasks.tasks.example_task"
+
+
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    """This process answers: nothing else is asked, so that no outage elsewhere restarts it."""
+    return HttpResponse("ok", content_type="text/plain")
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """This process has what it needs to serve; 503 and the part that is down where it has not."""
+    parts = [status.database(), status.broker()]
+    return JsonResponse(
+        {part.name: part.words for part in parts},
+        status=200 if all(part.ok for part in parts) else 503,
+    )
+
+
+@require_http_methods(["GET", "POST"])
+def landing(request: HttpRequest) -> HttpResponse:
+    """What runs, and on request one task sent through it. Local settings only."""
+    parts = [status.database(), status.broker(), status.worker(), status.beat()]
+    context: dict[str, object] = {"parts": parts, "example_task": EXAMPLE_TASK}
+    if request.method == "POST" and status.broker().ok:
+        context["trace"] = trace(import_string(EXAMPLE_TASK), "Hello from the landing page")
+    return render(request, "pipeline/landing.html", context)

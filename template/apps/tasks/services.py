@@ -1,0 +1,47 @@
+"""What can be done about tasks while the project runs; schedules known beforehand are declared."""
+
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
+from apps.pipeline.schedules import unknown_task
+
+if TYPE_CHECKING:
+    from django_celery_beat.models import PeriodicTask
+
+
+def register_periodic_task(
+    *,
+    name: str,
+    task_path: str,
+    every: int,
+    period: str = "minutes",
+    enabled: bool = True,
+) -> "PeriodicTask":
+    """Register or update a periodic task with an interval schedule.
+
+    The period is one of `IntervalSchedule.PERIOD_CHOICES`. Calling it again changes the same row.
+    Raises ValueError for a task path that is not registered, and ImproperlyConfigured where Beat
+    does not read its schedule from the database.
+    """
+    if not apps.is_installed("django_celery_beat"):
+        raise ImproperlyConfigured(
+            "register_periodic_task writes to the database, where this project's Beat does not "
+            "look: declare the schedule in schedules.py instead."
+        )
+    if problem := unknown_task(task_path):
+        raise ValueError(problem)
+
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    schedule = IntervalSchedule.objects.filter(every=every, period=period).first()
+    periodic_task, _ = PeriodicTask.objects.update_or_create(
+        name=name,
+        defaults={
+            "task": task_path,
+            "interval": schedule or IntervalSchedule.objects.create(every=every, period=period),
+            "enabled": enabled,
+        },
+    )
+    return periodic_task

@@ -1,0 +1,41 @@
+import pytest
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from apps.tasks.services import register_periodic_task
+
+PATH = "apps.tasks.tasks.example_task"
+needs_database_scheduler = pytest.mark.skipif(
+    "django_celery_beat" not in settings.INSTALLED_APPS,
+    reason="Beat's schedule is not a table here",
+)
+
+
+@needs_database_scheduler
+class TestRegisterPeriodicTask:
+    def test_makes_a_row_that_beat_reads(self, db: None) -> None:
+        row = register_periodic_task(name="Example", task_path=PATH, every=10)
+        assert row.task == PATH
+        assert str(row.interval) == "every 10 minutes"
+        assert row.enabled
+
+    def test_called_again_changes_the_same_row(self, db: None) -> None:
+        first = register_periodic_task(name="Example", task_path=PATH, every=10)
+        again = register_periodic_task(
+            name="Example", task_path=PATH, every=2, period="hours", enabled=False
+        )
+        assert again.pk == first.pk
+        assert str(again.interval) == "every 2 hours"
+        assert not again.enabled
+
+    def test_refuses_a_task_that_is_not_registered_and_names_the_near_miss(self, db: None) -> None:
+        with pytest.raises(ValueError, match=f"Did you mean {PATH}"):
+            register_periodic_task(name="Example", task_path=f"{PATH}s", every=10)
+
+
+@pytest.mark.skipif(
+    "django_celery_beat" in settings.INSTALLED_APPS, reason="Beat's schedule is a table here"
+)
+def test_register_periodic_task_says_where_to_declare_instead() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"schedules\.py"):
+        register_periodic_task(name="Example", task_path=PATH, every=10)

@@ -1,0 +1,17 @@
+"""Settings for your own machine: `just dev` and `just up`."""
+
+from config.settings.base import *  # noqa: F403
+from config.settings.env import env
+
+DEBUG = True
+
+# The copy that made this project wrote a key of its own into .env; a clone without .env uses this.
+SECRET_KEY = env.str("DJANGO_SECRET_KEY", "insecure-and-only-for-your-own-machine")
+
+ALLOWED_HOSTS = ["*"]
+
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+# The landing page shows how long each leg of a task took: it reads that from Celery's events.
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_WORKER_SEND_TASK_EVENTS = True

@@ -1,0 +1,19 @@
+"""Settings for the test suite: fast, and closed to the outside."""
+
+import os
+
+from config.settings.base import *  # noqa: F403
+from config.settings.base import BASE_DIR, DATABASES
+
+SECRET_KEY = "only-for-tests"
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# On SQLite a file, as in life: the real workers and Beats that tests start open it too.
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3"}
+
+# A task sent by accident stays in this process. A test that wants a real broker, worker and result
+# backend asks for the fixture `live_worker`.
+CELERY_BROKER_URL = "memory://localhost/"
+CELERY_RESULT_BACKEND = "cache+memory://"
