@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 from celery import Celery
+from conftest import copy_tree, git
 from copier import run_copy
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
@@ -834,16 +835,18 @@ def test_what_a_refusal_tells_to_write_is_accepted() -> None:
     ],
 )
 def test_compose_ships_a_broker_exactly_when_the_host_is_its_service(
-    ask: Ask, url: str, kind: str, stack: str
+    url: str, kind: str, stack: str
 ) -> None:
-    project = ask(broker_url=url)
-    values = derived(project)
-    assert recorded(project)["broker_url"] == url
+    assert not broker_refusal(url)
+    values: dict[str, object] = {"broker_url": url, "result_backend": "none"}
+    for name in DERIVED:
+        default = ENVIRONMENT.from_string(QUESTIONS[name]["default"])
+        values[name] = default.render(values)
     assert values["broker_scheme"] == url.partition("://")[0]
     assert values["broker_kind"] == kind
     assert values["stack_broker"] == stack
-    assert values["broker_in_stack"] is bool(stack)
-    assert values["redis_in_stack"] is (stack == "redis")
+    assert values["broker_in_stack"] == str(bool(stack))
+    assert values["redis_in_stack"] == str(stack == "redis")
 
 
 def test_compose_ships_a_redis_for_results_alone(ask: Ask) -> None:
@@ -1185,3 +1188,56 @@ def test_a_person_with_a_name_without_latin_letters_is_asked_for_a_slug(
     arguments = [*settled("project_name", "project_slug"), "--data=project_name=日本の店"]
     converse([*arguments, questionnaire, project], ("What do machines call it", "mise\r"))
     assert recorded(project)["project_slug"] == "mise"
+
+
+# --- Real servers ---
+
+
+def test_a_test_without_its_server_is_skipped_and_fails_where_servers_are_required(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = live: needs servers\n")
+    (tmp_path / "test_live.py").write_text(
+        "import conftest, pytest\n"
+        "conftest.SERVERS['nowhere'] = 1\n"
+        "@pytest.mark.live('nowhere')\n"
+        "def test_live(): pass\n"
+        "@pytest.mark.skip('of old')\n"
+        "def test_other(): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-rs", "-p", "conftest", "-p", "no:cacheprovider"]
+    command += ["-p", "no:django", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PYTEST_ADDOPTS": ""}
+    runs = [
+        subprocess.Popen(
+            [*command, *extra],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for extra in ([], ["--require-live"])
+    ]
+    skipped, required = (run.communicate(timeout=60)[0] for run in runs)
+    assert "not reachable: nowhere on port 1" in skipped
+    assert "2 skipped" in skipped
+    assert "--require-live: Skipped: not reachable: nowhere on port 1" in required
+    assert "1 skipped, 1 error" in required
+    assert [run.returncode for run in runs] == [0, 1]
+
+
+def test_the_template_is_copied_without_what_git_ignores(tmp_path: Path) -> None:
+    for name in (".gitignore", "kept/new.txt", "old.log", "kept/.gitignore", "kept/forced.txt"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("*.log\n" if name == ".gitignore" else "forced.txt\n")
+    copy_tree(tmp_path / "tree", tmp_path / "archive-copy")
+    git(tmp_path / "tree", "init", "--quiet")
+    git(tmp_path / "tree", "add", "--force", "kept/forced.txt")
+    copy_tree(tmp_path / "tree", tmp_path / "checkout-copy")
+    kept = {".gitignore", "kept/.gitignore", "kept/new.txt"}
+    for name, files_kept in (("archive", kept), ("checkout", kept | {"kept/forced.txt"})):
+        copied = tmp_path / f"{name}-copy"
+        assert set(git(copied, "ls-files").split()) == files_kept
+        assert git(copied, "status", "--porcelain") == ""
+        assert git(copied, "describe", "--tags").strip() == "v0.0.1"
