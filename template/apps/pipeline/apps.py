@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
 
@@ -6,6 +6,7 @@ class PipelineConfig(AppConfig):
     name = "apps.pipeline"
 
     def ready(self) -> None:
-        from apps.pipeline.sync import after_migrate
+        if apps.is_installed("django_celery_beat"):
+            from apps.pipeline.sync import after_migrate
 
-        post_migrate.connect(after_migrate, sender=self)
+            post_migrate.connect(after_migrate, sender=apps.get_app_config("django_celery_beat"))

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.apps import AppConfig, apps
+from django.apps import AppConfig
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.utils import timezone
@@ -41,10 +41,9 @@ def sync(*, dry_run: bool = False) -> list[str]:
 
 def after_migrate(sender: AppConfig, using: str, verbosity: int, **kwargs: Any) -> None:
     """Handle `post_migrate`: the tables are there once every app's migrations ran."""
-    if using != DEFAULT_DB_ALIAS or not apps.is_installed("django_celery_beat"):
-        return
-    if "django_celery_beat_periodictask" not in connections[using].introspection.table_names():
-        return
+    tables = connections[using].introspection.table_names()
+    if using != DEFAULT_DB_ALIAS or "django_celery_beat_periodictask" not in tables:
+        return  # another database, or a migrate that stopped short of these tables
     for change in sync():
         if verbosity >= 1:
             print(f"  Schedule {change}")  # noqa: T201

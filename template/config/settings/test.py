@@ -4,6 +4,7 @@ import os
 
 from config.settings.base import *  # noqa: F403
 from config.settings.base import BASE_DIR, DATABASES
+from config.settings.base import INSTALLED_APPS as INSTALLED_APPS
 
 SECRET_KEY = "only-for-tests"
 

@@ -1,12 +1,12 @@
 """Schedules in Redis, for a Beat that no database stands behind."""
 
-import redbeat
+from redbeat import schedulers
 
 from apps.pipeline.beat import Heartbeat
 from apps.pipeline.schedules import as_beat_schedule
 
 
-class RedBeatScheduler(Heartbeat, redbeat.RedBeatScheduler):
+class RedBeatScheduler(Heartbeat, schedulers.RedBeatScheduler):
     """redbeat's scheduler, with the declared schedules as its static entries."""
 
     def setup_schedule(self) -> None:

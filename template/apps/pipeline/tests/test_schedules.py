@@ -1,0 +1,151 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+import pytest
+from celery import shared_task
+from celery.schedules import crontab, solar
+from celery.schedules import schedule as interval
+from django.core.exceptions import ImproperlyConfigured
+from django_celery_beat.clockedschedule import clocked
+from django_celery_beat.tzcrontab import TzAwareCrontab
+from pytest_django import Settings
+
+from apps.pipeline import schedules
+from apps.pipeline.schedules import (
+    Crontab,
+    Schedule,
+    Solar,
+    as_beat_schedule,
+    declared,
+    unknown_task,
+)
+
+MODULE = """
+from datetime import timedelta
+
+from apps.pipeline.schedules import Schedule
+
+SCHEDULES = [Schedule(name={name!r}, task="shop.restock", when=timedelta(hours=1))]
+"""
+
+
+@shared_task(name="shop.tasks.restock")
+def restock() -> None: ...
+
+
+class Install(Protocol):
+    def __call__(self, app: str, *, name: str) -> None: ...
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Install:
+    """Install an app that declares one schedule of that name."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(app: str, *, name: str) -> None:
+        (tmp_path / app).mkdir()
+        (tmp_path / app / "__init__.py").touch()
+        (tmp_path / app / "schedules.py").write_text(MODULE.format(name=name))
+        settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, app]
+
+    return install
+
+
+class TestDeclared:
+    def test_collects_what_installed_apps_declare(self, install: Install) -> None:
+        before = declared()
+        install("bakery", name="Bake")
+        install("dairy", name="Milk")
+        assert declared().keys() == before.keys() | {"Bake", "Milk"}
+        assert declared()["Bake"].when == timedelta(hours=1)
+
+    def test_refuses_two_of_one_name(self, install: Install) -> None:
+        install("brewery", name="Restock")
+        install("winery", name="Restock")
+        with pytest.raises(ImproperlyConfigured, match="Two schedules are named 'Restock'"):
+            declared()
+
+
+class TestUnknownTask:
+    def test_has_nothing_to_say_of_a_registered_task(self) -> None:
+        assert unknown_task(restock.name) is None
+
+    def test_names_the_near_miss(self) -> None:
+        problem = unknown_task("shop.tasks.restok")
+        assert problem is not None
+        assert problem.startswith("No task is registered as 'shop.tasks.restok'. Did you mean ")
+        assert "shop.tasks.restock" in problem
+
+    def test_guesses_nothing_where_nothing_is_near(self) -> None:
+        assert unknown_task("?") == "No task is registered as '?'."
+
+
+class TestAsBeatSchedule:
+    @pytest.fixture
+    def declare(self, monkeypatch: pytest.MonkeyPatch) -> list[Schedule]:
+        """What is declared, to be filled in."""
+        declarations: list[Schedule] = []
+        monkeypatch.setattr(schedules, "declared", lambda: {one.name: one for one in declarations})
+        return declarations
+
+    @pytest.mark.parametrize(
+        ("when", "expected"),
+        [
+            (timedelta(minutes=30), interval(timedelta(minutes=30))),
+            (Crontab(minute="0", hour="3"), crontab(minute="0", hour="3")),
+            (
+                Crontab(hour="3", time_zone="Asia/Tokyo"),
+                TzAwareCrontab(hour="3", tz=ZoneInfo("Asia/Tokyo")),
+            ),
+            (datetime(2030, 1, 1, tzinfo=UTC), clocked(datetime(2030, 1, 1, tzinfo=UTC))),
+        ],
+        ids=["interval", "crontab", "crontab with a time zone", "one-off"],
+    )
+    def test_says_when_in_the_words_of_celery(
+        self, declare: list[Schedule], when: timedelta | Crontab | datetime, expected: object
+    ) -> None:
+        declare.append(Schedule(name="Restock", task=restock.name, when=when))
+        entry = as_beat_schedule()["Restock"]
+        assert entry["task"] == restock.name
+        assert type(entry["schedule"]) is type(expected)
+        assert entry["schedule"] == expected
+
+    def test_a_crontab_without_a_time_zone_means_the_projects(
+        self, declare: list[Schedule]
+    ) -> None:
+        declare.append(Schedule(name="Restock", task=restock.name, when=Crontab(hour="3")))
+        assert not isinstance(as_beat_schedule()["Restock"]["schedule"], TzAwareCrontab)
+
+    def test_knows_the_sun(self, declare: list[Schedule]) -> None:
+        pytest.importorskip("ephem", reason="Celery computes the sun with the package ephem")
+        when = Solar(event="sunset", latitude=52.5, longitude=13.4)
+        declare.append(Schedule(name="Lamps", task=restock.name, when=when))
+        assert as_beat_schedule()["Lamps"]["schedule"] == solar("sunset", 52.5, 13.4)
+
+    def test_carries_arguments_queue_and_expiry(self, declare: list[Schedule]) -> None:
+        declare.append(
+            Schedule(
+                name="Restock",
+                task=restock.name,
+                when=timedelta(hours=1),
+                args=("flour",),
+                kwargs={"kilos": 5},
+                queue="slow",
+                expires=timedelta(minutes=10),
+            )
+        )
+        entry = as_beat_schedule()["Restock"]
+        assert (entry["args"], entry["kwargs"]) == (["flour"], {"kilos": 5})
+        assert entry["options"] == {"queue": "slow", "expires": 600}
+
+    def test_leaves_the_rest_to_celery(self, declare: list[Schedule]) -> None:
+        declare.append(Schedule(name="Restock", task=restock.name, when=timedelta(hours=1)))
+        assert as_beat_schedule()["Restock"]["options"] == {}
+
+    def test_leaves_out_what_is_switched_off(self, declare: list[Schedule]) -> None:
+        declare.append(
+            Schedule(name="Restock", task=restock.name, when=timedelta(hours=1), enabled=False)
+        )
+        assert as_beat_schedule() == {}

@@ -1,0 +1,190 @@
+"""Every project that the prompts allow: well-formed, clean, and green in its own suite."""
+
+import re
+import shutil
+import sys
+import tomllib
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import git
+from projects import COMBINATIONS, python_tree, run
+from rendering import ROOT, recorded, render
+
+SUITES = [
+    {},
+    {"beat_scheduler": "redbeat", "result_backend": "none", "time_zone": "Europe/Berlin"},
+    {
+        "broker_url": "amqp://rabbitmq:5672//",
+        "beat_scheduler": "file",
+        "monitoring": ["flower", "prometheus", "sentry"],
+        "kubernetes": True,
+        "ci": "gitlab",
+    },
+]
+"""Answers whose suites are run: each scheduler, results in Redis, a database and nowhere."""
+
+
+@pytest.fixture(scope="module")
+def projects(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A project of every combination, each in a directory of its own under one root."""
+    plain = tmp_path_factory.mktemp("plain") / "template"
+    shutil.copytree(template, plain, ignore=shutil.ignore_patterns(".git"))
+    root = tmp_path_factory.mktemp("projects")
+    places = [root / f"project-{number:03}" for number in range(len(COMBINATIONS))]
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(render_one, repeat(plain), places, COMBINATIONS))
+
+
+def render_one(template: Path, destination: Path, answers: dict[str, str]) -> Path:
+    return render(template, destination, **answers)
+
+
+def rendered_from_jinja(project: Path) -> list[Path]:
+    """The files of the project that the template writes with Jinja."""
+    sources = (ROOT / "template").rglob("*.jinja")
+    names = [source.relative_to(ROOT / "template").with_suffix("") for source in sources]
+    return [project / name for name in names if (project / name).exists()]
+
+
+def test_every_combination_passes_the_linter_and_the_formatter(projects: list[Path]) -> None:
+    root = projects[0].parent
+    run(root, "ruff", "check", "--quiet", "--no-cache", ".")
+    run(root, "ruff", "format", "--check", "--quiet", "--no-cache", ".")
+
+
+def test_every_combination_compiles(projects: list[Path]) -> None:
+    trees = set().union(*map(python_tree, projects))
+    for name, source in trees:
+        compile(source, name, "exec", dont_inherit=True)
+
+
+def test_every_combination_has_valid_toml_and_yaml(projects: list[Path]) -> None:
+    for project in projects:
+        for file in project.rglob("*.toml"):
+            tomllib.loads(file.read_text(encoding="utf-8"))
+        for file in [*project.rglob("*.y*ml"), *project.glob(".*.yml")]:
+            list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+
+
+def test_no_combination_has_a_trace_of_jinja(projects: list[Path]) -> None:
+    for project in projects:
+        for file in rendered_from_jinja(project):
+            text = file.read_text(encoding="utf-8")
+            assert not re.search(r"(?<!\$)\{\{|\{%|\{#", text), file
+            assert "Undefined" not in text, file
+        assert not list(project.rglob("*.jinja"))
+
+
+def test_no_combination_has_holes_of_blank_lines(projects: list[Path]) -> None:
+    for project in projects:
+        for file in rendered_from_jinja(project):
+            text = file.read_text(encoding="utf-8")
+            assert text.strip(), f"{file} is empty"
+            assert not re.search(r"\n[ \t]*\n[ \t]*\n", text), file
+            assert not text.startswith("\n"), file
+            assert text.endswith("\n"), file
+            assert not text.endswith("\n\n"), file
+            assert not re.search(r"[ \t]\n", text), f"{file} has blanks at the end of a line"
+
+
+def test_python_files_hold_no_answers_and_differ_only_in_which_there_are(
+    projects: list[Path],
+) -> None:
+    assert not list((ROOT / "template").rglob("*.py.jinja"))
+    trees = {python_tree(project) for project in projects}
+    assert len(trees) == 2
+    redbeat = {name for name, _ in set.symmetric_difference(*map(set, trees))}
+    assert redbeat == {"apps/pipeline/beat/redbeat.py"}
+
+
+def test_the_answers_are_recorded_and_the_defaults_are_the_documented_ones(
+    template: Path, tmp_path: Path
+) -> None:
+    assert recorded(render(template, tmp_path / "project")) == {
+        "project_name": "My Project",
+        "project_slug": "my-project",
+        "description": "A Django project with Celery workers and scheduled tasks.",
+        "time_zone": "UTC",
+        "broker_url": "redis://redis:6379/0",
+        "result_backend": "redis",
+        "beat_scheduler": "database",
+        "monitoring": [],
+        "kubernetes": False,
+        "ci": "github",
+    }
+
+
+@pytest.mark.parametrize(
+    "answers", SUITES, ids=lambda answers: answers.get("beat_scheduler", "database")
+)
+def test_the_generated_suite_is_green(copie: Any, answers: dict[str, object]) -> None:
+    result = copie.copy(extra_answers=answers)
+    assert result.exception is None
+    report = run(result.project_dir, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert re.search(r"\d+ passed", report)
+    assert not re.search(r"failed|error", report.splitlines()[-1])
+
+
+@pytest.mark.parametrize("scheduler", ["database", "redbeat"])
+def test_each_python_tree_is_type_clean(template: Path, tmp_path: Path, scheduler: str) -> None:
+    project = render(template, tmp_path / "project", beat_scheduler=scheduler)
+    assert "Success" in run(project, "mypy")
+
+
+def test_the_projects_own_check_is_green(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    report = run(project, "just", "check")
+    assert "System check identified no issues (0 silenced)" in report
+
+
+def test_a_copy_needs_no_trust_and_gives_no_warning(template: Path, tmp_path: Path) -> None:
+    printed = run(tmp_path, "copier", "copy", "--defaults", str(template), "project").lower()
+    assert not re.search("warn|trust|unsafe|no git tags", printed)
+    assert (tmp_path / "project" / "manage.py").exists()
+
+
+def test_the_generated_secret_is_only_in_the_ignored_file(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    key = re.search(r"^DJANGO_SECRET_KEY=(\w{64})$", (project / ".env").read_text(), re.MULTILINE)
+    assert key
+    git(project, "init", "--quiet")
+    git(project, "add", "--all")
+    tracked = git(project, "ls-files").split()
+    assert ".env" not in tracked
+    assert ".copier-answers.yml" in tracked
+    for name in tracked:
+        assert key[1] not in (project / name).read_text(encoding="utf-8"), name
+
+
+def test_each_copy_gets_a_secret_of_its_own_and_everything_else_alike(
+    template: Path, tmp_path: Path
+) -> None:
+    one, other = (render(template, tmp_path / name) for name in ("one", "other"))
+    differing = [
+        str(file.relative_to(one))
+        for file in one.rglob("*")
+        if file.is_file() and file.read_bytes() != (other / file.relative_to(one)).read_bytes()
+    ]
+    assert differing == [".env"]
+
+
+def test_copying_again_keeps_the_secret(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    before = (project / ".env").read_bytes()
+    render(template, project)
+    assert (project / ".env").read_bytes() == before
+
+
+def test_the_default_project_stays_small(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    lines = sum(
+        len(source.splitlines())
+        for name, source in python_tree(project)
+        if "tests" not in Path(name).parts and "migrations" not in Path(name).parts
+    )
+    assert lines < 2000
