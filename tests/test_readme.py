@@ -46,7 +46,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def processes() -> dict[int, tuple[int, str]]:
     """The parent and the command line of every process but those that wait to be reaped."""
     listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     rows = [line.split(None, 3) for line in listing.splitlines()]
     return {int(row[0]): (int(row[1]), row[3]) for row in rows if not row[2].startswith("Z")}
@@ -69,9 +72,9 @@ def demo(
     git(tmp_path, "clone", "--quiet", str(template), "clone")
     output = tmp_path / "output"
     with output.open("wb") as file:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S602 - a person types it into a shell
             DEMO,
-            shell=True,  # noqa: S602 - a person types it into one
+            shell=True,
             cwd=tmp_path / "clone",
             env=bare,
             stdout=file,

@@ -105,9 +105,8 @@ def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
     """Run the Procfile until a signal or the end of one process ends them all."""
     manager = Manager(Printer(_Terminal()))
     for name, command in processes.items():
-        manager.add_process(
-            name, shlex.join(leashed(["sh", "-c", f"exec {command}"])), env=os.environ | variables
-        )
+        words = leashed(["sh", "-c", f"exec {command}"])
+        manager.add_process(name, f"exec {shlex.join(words)}", env=os.environ | variables)
     manager.loop()
     if manager.returncode not in {known["rc"] for known in SIGNALS.values()}:
         raise CommandError("A process ended by itself: its last lines above say why.")
