@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -37,7 +38,7 @@ def server(directory: Path) -> Iterator[str]:
         _wait(process, port, directory / "broker.log")
         yield f"redis://127.0.0.1:{port}/0"
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # the server and its watcher
         process.wait()
 
 

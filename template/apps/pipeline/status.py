@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from celery import current_app
 from django.db import connection
 from django.db.utils import Error as DatabaseError
+from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
 from apps.pipeline import heartbeat
@@ -33,9 +34,9 @@ def broker() -> Part:
     with current_app.connection_for_write() as link:
         address = maybe_sanitize_url(current_app.conf.broker_url)
         try:
-            link.ensure_connection(max_retries=1, timeout=2)
+            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
             link.default_channel  # noqa: B018 - Redis is first spoken to when a channel opens
-        except link.recoverable_connection_errors + link.connection_errors as error:
+        except (OperationalError, *link.recoverable_connection_errors) as error:
             return Part("broker", False, f"{address} does not answer: {error}")
     return Part("broker", True, f"{address} answers")
 

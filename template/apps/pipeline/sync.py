@@ -41,9 +41,10 @@ def sync(*, dry_run: bool = False) -> list[str]:
 
 def after_migrate(sender: AppConfig, using: str, verbosity: int, **kwargs: Any) -> None:
     """Handle `post_migrate`: the tables are there once every app's migrations ran."""
-    tables = connections[using].introspection.table_names()
-    if using != DEFAULT_DB_ALIAS or "django_celery_beat_periodictask" not in tables:
-        return  # another database, or a migrate that stopped short of these tables
+    if using != DEFAULT_DB_ALIAS:
+        return
+    if "django_celery_beat_periodictask" not in connections[using].introspection.table_names():
+        return  # this migrate stopped short of the tables
     for change in sync():
         if verbosity >= 1:
             print(f"  Schedule {change}")  # noqa: T201

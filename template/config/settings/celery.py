@@ -1,7 +1,10 @@
 """Celery's settings, each with what goes wrong without it.
 
-Celery reads the names that begin with `CELERY_`; times are in seconds unless a name says otherwise.
+Celery reads the names that begin with `CELERY_`. Times are in seconds.
 """
+
+import ssl
+from typing import Any
 
 from config.settings.env import BASE_DIR, env
 
@@ -9,6 +12,7 @@ from config.settings.env import BASE_DIR, env
 
 # The whole URL, its password included, may be given in the environment or in .env.
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
+BROKER_SCHEME = CELERY_BROKER_URL.partition("://")[0]
 
 # `redis` stands for the broker's own Redis, `rpc` for reply queues on the AMQP broker, `none` for
 # no results at all; `django-db` and URLs are Celery's own words.
@@ -18,6 +22,80 @@ CELERY_RESULT_BACKEND = {
     "rpc": "rpc://",
     "none": "disabled://",
 }.get(CELERY_RESULT_BACKEND, CELERY_RESULT_BACKEND)
+
+# Without this a rediss:// URL is encrypted to whoever answers: no certificate is looked at.
+if BROKER_SCHEME == "rediss":
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+if CELERY_RESULT_BACKEND.startswith("rediss:"):
+    CELERY_REDIS_BACKEND_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+# How long a task may take
+
+# A task that hangs would hold its worker process for ever: it is told after 25 minutes
+# (SoftTimeLimitExceeded) and killed after 30.
+CELERY_TASK_SOFT_TIME_LIMIT = 25 * 60
+CELERY_TASK_TIME_LIMIT = 30 * 60
+
+# Nothing lost
+
+# A message is acknowledged when its task is done, not when it is taken: a killed worker loses none.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+
+# A worker told to stop finishes what it can in this time and returns the rest to the queue. The
+# stop grace of whatever runs it has to be longer, by some seconds.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
+CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = True  # tasks that wait for their time go back as well
+
+# A worker takes no more messages than it runs: a long task keeps none waiting behind it.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+
+# A worker that starts before its broker waits for it, and one that loses it comes back, for ever.
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+
+# After a lost connection tasks that still run are left to end; they would be run twice otherwise.
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+
+# When the broker is away
+
+# A web request that sends a task fails within three seconds, in words, instead of hanging until
+# the broker is back: one second to connect, one to answer, one more try. Workers are more patient.
+CELERY_BROKER_CONNECTION_TIMEOUT = 1
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
+}
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {}
+if BROKER_SCHEME in ("redis", "rediss", "redis+socket", "sentinel"):
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 1, "socket_connect_timeout": 1}
+    CELERY_BROKER_TRANSPORT_OPTIONS |= CELERY_TASK_PUBLISH_RETRY_POLICY
+CELERY_REDIS_SOCKET_TIMEOUT = 1
+CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 1
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS["retry_policy"] = {
+    "timeout": 1,
+    **CELERY_TASK_PUBLISH_RETRY_POLICY,
+}
+
+# When a message counts as lost (Redis and SQS; AMQP brokers know when a worker is gone)
+
+# A message that is not acknowledged for this long goes to another worker. It must exceed the
+# longest task and the longest countdown, or a task that is still running starts again.
+VISIBILITY_TIMEOUT = 60 * 60
+if BROKER_SCHEME not in ("amqp", "amqps"):
+    CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = VISIBILITY_TIMEOUT
+# Redis looks for such messages at every turn: in its own rhythm it takes up to 100 s longer.
+if BROKER_SCHEME in ("redis", "rediss", "redis+socket", "sentinel"):
+    CELERY_BROKER_TRANSPORT_OPTIONS["unacked_restore_throttle"] = 1
+
+# Which Redis the Sentinels are asked for.
+if BROKER_SCHEME == "sentinel":
+    CELERY_BROKER_TRANSPORT_OPTIONS["master_name"] = env.str("SENTINEL_MASTER", "mymaster")
+if CELERY_RESULT_BACKEND.startswith("sentinel:"):
+    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS["master_name"] = env.str("SENTINEL_MASTER", "mymaster")
 
 # Beat
 
@@ -34,6 +112,9 @@ CELERY_BEAT_SCHEDULER = {
 # Beat looks at its schedule at least this often: an edit in the admin takes no longer to count.
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 
+# When a run was sent is written down at once: a Beat that takes over would send it again.
+CELERY_BEAT_SYNC_EVERY = 1
+
 # redbeat keeps its schedule beside the messages.
 CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL
 
@@ -42,29 +123,6 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(RUNTIME_DIR / "celerybeat-schedule")
 
 # A crontab means the wall clock of the project, not UTC.
 CELERY_TIMEZONE = env.str("TIME_ZONE")
-
-# How long a task may take
-
-# A task that hangs would hold its worker process for ever: it is told after 25 minutes
-# (SoftTimeLimitExceeded) and killed after 30.
-CELERY_TASK_SOFT_TIME_LIMIT = 25 * 60
-CELERY_TASK_TIME_LIMIT = 30 * 60
-
-# Nothing lost
-
-# A message is acknowledged when its task is done, not when it is taken: a killed worker loses none.
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-
-# Redis gives a message to another worker when it is not acknowledged for this long. It must exceed
-# the longest task and the longest countdown, or a task that is still running starts again.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 60 * 60}
-
-# A worker holds one message more than it runs: a long task does not keep others waiting behind it.
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-
-# A worker that starts before its broker waits for it, and one that loses it comes back.
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 
 # Results
 

@@ -22,32 +22,33 @@ from django.conf import settings
 from apps.pipeline.embedded import free_port
 
 PATIENCE = 60  # seconds to wait for what takes a few
+FAMILY = 5  # process groups: its own, broker, web, worker, Beat
 
 
-def start(directory: Path, *, port: int) -> "subprocess.Popen[str]":
-    """A `manage.py dev` with a database and a broker of its own; its output goes to a file."""
+def start(directory: Path, *, port: int, screen: str = "") -> "subprocess.Popen[bytes]":
+    """A `manage.py dev` with a database and a broker of its own, that writes to a screen or file.
+
+    A terminal that it opens first thing in its new session is its own, and hangs up on it.
+    """
     variables = {
         "CELERY_BROKER_URL": "",  # an embedded one, whatever .env says
         "DATABASE_URL": f"sqlite:///{directory}/db.sqlite3",
         "DJANGO_SETTINGS_MODULE": "config.settings.local",
         "PORT": str(port),
     }
-    with (directory / "output").open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, "manage.py", "dev"],
-            cwd=settings.BASE_DIR,
-            env=os.environ | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    on = ["sh", "-c", 'exec "$@" >"$0" 2>&1', screen or str(directory / "output")]
+    return subprocess.Popen(
+        [*on, sys.executable, "manage.py", "dev"],
+        cwd=settings.BASE_DIR,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @dataclass
 class Dev:
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
     port: int
 
     def ask(self, method: str = "GET", **fields: str) -> tuple[str, str]:
@@ -76,16 +77,17 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     with (settings.BASE_DIR / "var" / "dev.lock").open("w") as lock:
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with start(directory, port=port) as process:
-            yield Dev(process, port)
-            process.terminate()
+        process = start(directory, port=port)
+        yield Dev(process, port)
+        process.terminate()
+        process.wait(PATIENCE)
 
 
 def wait_until(true: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def groups(root: int) -> set[int]:
@@ -103,6 +105,28 @@ def running() -> list[tuple[int, int, int]]:
     listing = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat="], text=True)
     rows = [line.split() for line in listing.splitlines()]
     return [(int(pid), int(ppid), int(pgid)) for pid, ppid, pgid, stat in rows if stat[0] != "Z"]
+
+
+def assert_all_end(family: set[int]) -> None:
+    def left() -> set[int]:
+        return family & {group for _, _, group in running()}
+
+    try:
+        wait_until(lambda: not left())
+    finally:
+        for group in left():
+            os.killpg(group, signal.SIGKILL)
+
+
+def test_closing_the_terminal_leaves_no_process_behind(dev: Dev, tmp_path: Path) -> None:
+    window, screen = os.openpty()
+    process = start(tmp_path, port=free_port(), screen=os.ttyname(screen))
+    wait_until(lambda: len(groups(process.pid)) == FAMILY)
+    family = groups(process.pid)
+    os.close(screen)
+    os.close(window)
+    assert_all_end(family)
+    process.wait(PATIENCE)
 
 
 def test_a_port_that_is_taken_is_one_clear_sentence(dev: Dev, tmp_path: Path) -> None:
@@ -132,7 +156,7 @@ def test_the_button_sends_a_task_through_the_pipeline(dev: Dev) -> None:
 def test_told_to_end_it_leaves_no_process_behind(dev: Dev) -> None:
     wait_until(lambda: all(dev.ask()))
     family = groups(dev.process.pid)
-    assert len(family) == 5  # itself, broker, web, worker, Beat
+    assert len(family) == FAMILY
     dev.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: not {group for _, _, group in running()} & family)
+    assert_all_end(family)
     assert dev.process.wait(PATIENCE) == 0
