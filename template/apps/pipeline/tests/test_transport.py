@@ -1,0 +1,159 @@
+"""The broker goes away at the worst moment: a message is off its queue, and not yet recorded."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu import Connection, Exchange, Queue
+from kombu.transport import redis as kombu
+from redis.exceptions import ConnectionError as Disconnected
+
+from apps.pipeline import transport
+from apps.pipeline.embedded import server
+
+QUEUE = Queue("celery", Exchange("celery"), routing_key="celery")
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    yield
+    transport.QoS.kept.clear()
+
+
+def send(link: Connection, words: str) -> None:
+    link.Producer().publish(words, exchange="celery", routing_key="celery", declare=[QUEUE])
+
+
+def lose_the_broker_in_between(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, cls: type[Any]
+) -> None:
+    """Take a message off its queue, and let the broker end before that is recorded."""
+    record = kombu.QoS.append
+    with ExitStack() as broker:
+
+        def end_first(*args: Any) -> None:
+            monkeypatch.setattr(kombu.QoS, "append", record)
+            broker.close()
+            record(*args)
+
+        url = broker.enter_context(server(directory))
+        link = Connection(url, transport=cls)
+        send(link, "hello")
+        monkeypatch.setattr(kombu.QoS, "append", end_first)
+        with pytest.raises(Disconnected), link.Consumer(QUEUE, on_message=print):
+            link.drain_events(timeout=10)
+        link.close()
+
+
+def opened(link: Connection) -> Any:
+    """A channel of its own."""
+    return link.channel()
+
+
+def unacknowledged(link: Connection) -> object:
+    return opened(link).client.zcard("unacked_index")
+
+
+def found(link: Connection) -> list[object]:
+    """What waits in the queue, and is acknowledged now."""
+    payloads = []
+    while message := QUEUE(link.default_channel).get():
+        payloads.append(message.payload)
+        message.ack()
+    return payloads
+
+
+def test_kombu_loses_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lose_the_broker_in_between(tmp_path, monkeypatch, kombu.Transport)
+    with server(tmp_path) as url, Connection(url, transport=kombu.Transport) as link:
+        assert found(link) == []
+        assert unacknowledged(link) == 0
+
+
+def test_the_message_is_back_in_its_queue_when_the_broker_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_broker_in_between(tmp_path, monkeypatch, transport.Transport)
+    with server(tmp_path) as url:
+        with Connection(url, transport=transport.Transport) as link:
+            assert found(link) == ["hello"]
+        with Connection(url, transport=transport.Transport) as link:
+            assert found(link) == []
+            assert unacknowledged(link) == 0
+
+
+def test_a_broker_that_goes_away_again_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_broker_in_between(tmp_path, monkeypatch, transport.Transport)
+    with monkeypatch.context() as patched, server(tmp_path) as url:
+        patched.setattr(kombu.QoS, "append", refuse)
+        link = Connection(url, transport=transport.Transport)
+        with pytest.raises(Disconnected):
+            link.channel()
+    with server(tmp_path) as url, Connection(url, transport=transport.Transport) as link:
+        assert found(link) == ["hello"]
+
+
+def refuse(*args: Any) -> None:
+    raise Disconnected
+
+
+def test_recording_a_message_twice_leaves_it_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker may have recorded it, and gone away before it could say so."""
+    with server(tmp_path) as url, Connection(url, transport=transport.Transport) as link:
+        send(link, "hello")
+        message: Any = QUEUE(link.default_channel).get()
+        transport.QoS.kept[message.delivery_tag] = message
+        with Connection(url, transport=transport.Transport) as other:
+            assert found(other) == ["hello"]
+            assert found(other) == []
+
+
+class TestClosing:
+    """What kombu answers with an AttributeError, Celery does not take for a lost connection."""
+
+    def test_kombu_raises_an_attribute_error(self, broker_url: str) -> None:
+        link = Connection(broker_url, transport=kombu.Transport)
+        channel = opened(link)
+        link.collect()
+        with pytest.raises(AttributeError):
+            channel.basic_ack("1")
+
+    def test_a_channel_is_told_that_its_connection_is_gone(self, broker_url: str) -> None:
+        link = Connection(broker_url, transport=transport.Transport)
+        channel = opened(link)
+        link.collect()
+        with pytest.raises(Disconnected):
+            channel.basic_ack("1")
+
+    def test_a_channel_that_outlived_its_connection_can_be_closed(
+        self, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        link = Connection(broker_url, transport=transport.Transport)
+        send(link, "hello")
+        channel = opened(link)
+        QUEUE(channel).get()
+        with monkeypatch.context() as patched:
+            patched.setattr(link.transport, "close_connection", refuse)
+            link.collect()
+        channel.close()
+        with Connection(broker_url, transport=transport.Transport) as other:
+            assert found(other) == ["hello"]
+
+
+@pytest.mark.parametrize(
+    ("url", "cls"),
+    [
+        ("redis://redis:6379/0", transport.Transport),
+        ("rediss://redis:6379/0", transport.Transport),
+        ("redis+socket:///run/redis.sock", transport.Transport),
+        ("sentinel://one:26379;sentinel://two:26379", transport.SentinelTransport),
+    ],
+)
+def test_every_url_of_redis_uses_it(url: str, cls: type[Any]) -> None:
+    assert Connection(url).get_transport_cls() is cls

@@ -1,0 +1,90 @@
+"""Kombu's Redis transport, without the moments in which a broker that restarts costs a message.
+
+`config/celery.py` names these classes for the URLs that Redis answers. Both pieces belong upstream.
+"""
+
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from kombu.transport import redis as kombu
+from kombu.transport.virtual import Message
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as Late
+
+
+class QoS(kombu.QoS):
+    """Keeps a message that it could not record.
+
+    A worker takes a message off its queue and then records that it has it. When the broker goes
+    away in between, the message is nowhere but here, and kombu drops it with the connection.
+    """
+
+    kept: ClassVar[dict[str, Message]] = {}  # by delivery tag; of the process, not of a connection
+
+    def append(self, message: Message, delivery_tag: str) -> None:
+        try:
+            super().append(message, delivery_tag)
+        except (Disconnected, Late, OSError):
+            self.kept[delivery_tag] = message
+            raise  # Celery connects anew, however long that takes: see Returning
+
+    def return_kept(self) -> None:
+        """Record the messages after all and return them to their queues; twice does no harm."""
+        with suppress(KeyError):  # another thread took the last
+            while self.kept:
+                delivery_tag, message = self.kept.popitem()
+                self.append(message, delivery_tag)
+                self.reject(delivery_tag, requeue=True)
+
+
+class Returning:
+    """Mixed in before a channel: returns what was kept as soon as the broker answers again."""
+
+    connection: Any
+    qos: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if QoS.kept:
+            self.qos.return_kept()
+
+    def _connparams(self, *args: Any, **kwargs: Any) -> Any:
+        # Who uses a closed channel, to acknowledge say, is told in the way that Celery expects:
+        # kombu's AttributeError ends the worker.
+        if self.connection is None:
+            raise Disconnected("The channel was closed with its connection.")
+        return super()._connparams(*args, **kwargs)  # type: ignore[misc]
+
+
+class Rooted:
+    """Mixed in before a transport: keeps its client, whose address its channels need to close.
+
+    Kombu takes it away with a broken connection. What closes a channel after that raises an
+    AttributeError, which ends the worker.
+    """
+
+    _client: Any = None
+
+    @property
+    def client(self) -> Any:
+        return self._client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._client = client or self._client
+
+
+class Channel(Returning, kombu.Channel):
+    QoS = QoS
+
+
+class SentinelChannel(Returning, kombu.SentinelChannel):
+    QoS = QoS
+
+
+class Transport(Rooted, kombu.Transport):
+    Channel = Channel
+
+
+class SentinelTransport(Rooted, kombu.SentinelTransport):
+    Channel = SentinelChannel
