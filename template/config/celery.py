@@ -3,10 +3,17 @@
 import os
 
 from celery import Celery
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
-app = Celery("config")
+app = Celery("config", task_cls="apps.pipeline.task:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+# Celery and its command line prefer these variables to the settings, and know no short names.
+for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_BEAT_SCHEDULER"):
+    if name in os.environ:
+        os.environ[name] = getattr(settings, name)
+
 app.autodiscover_tasks()
+app.steps["worker"].update(("apps.pipeline.worker:Patience", "apps.pipeline.worker:SoftShutdown"))
 app.steps["consumer"].add("apps.pipeline.worker:Heartbeat")

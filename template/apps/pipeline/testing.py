@@ -38,9 +38,11 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def live_app(broker_url: str) -> Iterator[Celery]:
+def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """The project's tasks in an application on the real broker: what is sent waits there."""
-    app = Celery("live", set_as_current=False)
+    for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+        monkeypatch.delenv(name, raising=False)  # Celery prefers these to `conf`
+    app = Celery("live", set_as_current=False, task_cls=project_app.task_cls)
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(
         broker_url=broker_url,
@@ -93,7 +95,12 @@ def running(*arguments: str, broker: str, directory: Path, **variables: str) -> 
         yield log
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
 
 
 def _database_url() -> str:

@@ -42,6 +42,13 @@ CELERY_TASK_TIME_LIMIT = 30 * 60
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 
+# A task whose process was killed is run again by a retry, which counts: one that kills its process
+# every time is given up after its `max_retries` (3), and does not go round for ever.
+CELERY_TASK_RETRY_ON_WORKER_LOST = True
+
+# A message for a task that this worker does not know yet is kept, not discarded.
+CELERY_WORKER_CONSUMER = "apps.pipeline.worker:Consumer"
+
 # A worker told to stop finishes what it can in this time and returns the rest to the queue. The
 # stop grace of whatever runs it has to be longer, by some seconds.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
@@ -136,6 +143,9 @@ CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
+
+# Flower and the Prometheus exporter see tasks through their events; others do without the traffic.
+CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("SEND_TASK_EVENTS", False)
 
 # Logs
 

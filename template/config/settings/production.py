@@ -25,3 +25,9 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+
+# Errors of web, worker and Beat are reported where this names a project of Sentry's.
+if dsn := env.str("SENTRY_DSN", ""):
+    import sentry_sdk
+
+    sentry_sdk.init(dsn=dsn)
