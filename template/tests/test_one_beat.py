@@ -1,0 +1,148 @@
+"""However many Beats run, each due time is sent once: real Beats, a real broker, real kills."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+import redis
+from django.conf import settings
+
+from apps.pipeline.testing import running
+
+PATIENCE = 60  # seconds for what takes two or three
+TAKEOVER = 15  # seconds
+
+
+class Queue:
+    """Takes what Beats send from the broker, and notes when it came."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._stop = Event()
+        self._thread = Thread(target=self._take)
+        self.times: list[float] = []
+
+    def __enter__(self) -> "Queue":
+        self._client.flushdb()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+    def _take(self) -> None:
+        while not self._stop.is_set():
+            message = self._client.brpop(["celery"], timeout=0.2)
+            if message and b"tick" in message[1]:
+                self.times.append(time.monotonic())
+
+    def wait_for(self, count: int, within: float = PATIENCE) -> None:
+        deadline = time.monotonic() + within
+        while len(self.times) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(self.times) >= count
+
+    def assert_none_twice(self) -> None:
+        """A schedule of one second: two messages for one due time would be close together."""
+        gaps = [later - sooner for sooner, later in zip(self.times, self.times[1:], strict=False)]
+        assert min(gaps) > 0.5, gaps
+
+
+class Beats:
+    """Beats that share what they would share: the database, the broker, the runtime directory."""
+
+    def __init__(self, broker: str, directory: Path, stack: ExitStack) -> None:
+        self._broker = broker
+        self._directory = directory
+        self._stack = stack
+        self.logs: list[Path] = []
+
+    def start(self) -> Path:
+        own = self._directory / f"beat-{len(self.logs)}"
+        own.mkdir()
+        self.logs.append(
+            self._stack.enter_context(
+                running(
+                    "beat",
+                    *("-l", "info"),
+                    broker=self._broker,
+                    directory=own,
+                    RUNTIME_DIR=str(self._directory),
+                    CELERY_BEAT_SCHEDULE_FILENAME=str(self._directory / "celerybeat-schedule"),
+                    DJANGO_SETTINGS_MODULE="tests.settings",
+                )
+            )
+        )
+        return self.logs[-1]
+
+    def leaders(self) -> list[int]:
+        """The process numbers of those that took the lead, log by log."""
+        return [
+            int(number)
+            for log in self.logs
+            for number in re.findall(r"Process (\d+) leads", log.read_text())
+        ]
+
+    def wait_for_a_standby(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not any("stands by" in log.read_text() for log in self.logs):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def broker(broker_url: str) -> str:
+    """A database of the embedded broker that no other test uses."""
+    return broker_url.removesuffix("/0") + "/7"
+
+
+@pytest.fixture
+def beats(transactional_db: None, broker: str, tmp_path: Path) -> Iterator[Beats]:
+    with ExitStack() as stack:
+        yield Beats(broker, tmp_path, stack)
+
+
+def test_a_standby_sends_nothing_until_the_leader_is_gone(beats: Beats, broker: str) -> None:
+    # redbeat's lock ends with its lease: how long that is after a kill, the long round measures.
+    end = signal.SIGTERM if "redbeat" in settings.CELERY_BEAT_SCHEDULER else signal.SIGKILL
+    with Queue(broker) as queue:
+        for _ in range(2):
+            beats.start()
+        queue.wait_for(1)
+        beats.wait_for_a_standby()
+        queue.wait_for(len(queue.times) + 1)
+        [leader] = beats.leaders()
+        os.kill(leader, end)
+        queue.wait_for(len(queue.times) + 2, within=TAKEOVER)
+        assert len(set(beats.leaders())) == 2
+    queue.assert_none_twice()
+
+
+@pytest.mark.faults
+def test_two_beats_for_half_a_minute_then_one_is_killed(
+    beats: Beats, broker: str, record_property: Callable[[str, object], None]
+) -> None:
+    with Queue(broker) as queue:
+        for _ in range(2):
+            beats.start()
+        queue.wait_for(1)
+        beats.wait_for_a_standby()
+        before = len(queue.times)
+        time.sleep(30)
+        assert 24 <= len(queue.times) - before <= 31
+        [leader] = beats.leaders()
+        os.kill(leader, signal.SIGKILL)
+        killed, before = time.monotonic(), len(queue.times)
+        queue.wait_for(before + 1, within=TAKEOVER)
+        record_property("takeover in seconds", round(queue.times[before] - killed, 1))
+        time.sleep(10)
+        assert 8 <= len(queue.times) - before <= 12
+    queue.assert_none_twice()
