@@ -4,8 +4,16 @@ import os
 
 from celery import Celery
 from django.conf import settings
+from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
+
+# Redis' transports, without the moments in which a broker that restarts costs a message.
+TRANSPORT_ALIASES.update(
+    redis="apps.pipeline.transport:Transport",
+    rediss="apps.pipeline.transport:Transport",
+    sentinel="apps.pipeline.transport:SentinelTransport",
+)
 
 app = Celery("config", task_cls="apps.pipeline.task:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -13,6 +13,7 @@ from config.settings.env import BASE_DIR, env
 # The whole URL, its password included, may be given in the environment or in .env.
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
 BROKER_SCHEME = CELERY_BROKER_URL.partition("://")[0]
+SPEAKS_REDIS = BROKER_SCHEME in ("redis", "rediss", "redis+socket", "sentinel")
 
 # `redis` stands for the broker's own Redis, `rpc` for reply queues on the AMQP broker, `none` for
 # no results at all; `django-db` and URLs are Celery's own words.
@@ -75,17 +76,18 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "interval_step": 0.1,
     "interval_max": 0.1,
 }
-CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
-CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {}
-if BROKER_SCHEME in ("redis", "rediss", "redis+socket", "sentinel"):
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {**CELERY_TASK_PUBLISH_RETRY_POLICY}
+if SPEAKS_REDIS:
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 1, "socket_connect_timeout": 1}
-    CELERY_BROKER_TRANSPORT_OPTIONS |= CELERY_TASK_PUBLISH_RETRY_POLICY
 CELERY_REDIS_SOCKET_TIMEOUT = 1
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 1
-CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS["retry_policy"] = {
-    "timeout": 1,
-    **CELERY_TASK_PUBLISH_RETRY_POLICY,
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {
+    "retry_policy": {"timeout": 1, **CELERY_TASK_PUBLISH_RETRY_POLICY}
 }
+
+# An AMQP broker says that it has a message; without this it is sent in good hope.
+if BROKER_SCHEME in ("amqp", "amqps"):
+    CELERY_BROKER_TRANSPORT_OPTIONS["confirm_publish"] = True
 
 # When a message counts as lost (Redis and SQS; AMQP brokers know when a worker is gone)
 
@@ -95,7 +97,7 @@ VISIBILITY_TIMEOUT = 60 * 60
 if BROKER_SCHEME not in ("amqp", "amqps"):
     CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = VISIBILITY_TIMEOUT
 # Redis looks for such messages at every turn: in its own rhythm it takes up to 100 s longer.
-if BROKER_SCHEME in ("redis", "rediss", "redis+socket", "sentinel"):
+if SPEAKS_REDIS:
     CELERY_BROKER_TRANSPORT_OPTIONS["unacked_restore_throttle"] = 1
 
 # Which Redis the Sentinels are asked for.

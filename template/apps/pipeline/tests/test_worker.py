@@ -1,0 +1,135 @@
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.worker import state
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from apps.pipeline import worker
+from apps.pipeline.worker import Heartbeat, waiting_messages
+from apps.tasks.tasks import example_task
+
+PATIENCE = 60  # seconds to wait for what takes one or two
+
+
+def parent_of(app: Celery) -> SimpleNamespace:
+    """As much of a worker's consumer as the heartbeat looks at."""
+    return SimpleNamespace(
+        app=app,
+        pool=SimpleNamespace(num_processes=2),
+        task_consumer=SimpleNamespace(queues=[Queue("celery")]),
+    )
+
+
+@pytest.fixture
+def away(live_app: Celery) -> Celery:
+    """An application whose broker and result backend refuse the connection."""
+    app = Celery("away", set_as_current=False, task_cls=live_app.task_cls)
+    app.config_from_object("config.settings.base", namespace="CELERY")
+    app.conf.update(
+        broker_url="redis://:secret@127.0.0.1:1/0", result_backend="redis://127.0.0.1:1/0"
+    )
+    return app
+
+
+@pytest.fixture
+def step(live_app: Celery) -> Heartbeat:
+    return Heartbeat(parent_of(live_app))
+
+
+class TestWaitingMessages:
+    def test_counts_what_nobody_took(self, live_app: Celery) -> None:
+        assert waiting_messages(parent_of(live_app)) == 0
+        example_task.delay("one")
+        example_task.delay("two")
+        assert waiting_messages(parent_of(live_app)) == 2
+
+    def test_is_unknown_where_the_broker_is_away(self, away: Celery) -> None:
+        assert waiting_messages(parent_of(away)) is None
+
+
+class TestConsumes:
+    def test_an_idle_worker_does(self, step: Heartbeat, live_app: Celery) -> None:
+        step.received -= 1000
+        assert step._consumes(parent_of(live_app))
+
+    def test_one_whose_loop_stands_still_does_not(self, step: Heartbeat, live_app: Celery) -> None:
+        step.turned -= worker.STUCK_AFTER
+        assert not step._consumes(parent_of(live_app))
+
+    def test_one_with_room_that_takes_nothing_of_what_waits_does_not(
+        self, step: Heartbeat, live_app: Celery
+    ) -> None:
+        example_task.delay("waits")
+        assert step._consumes(parent_of(live_app))
+        step.received -= worker.STUCK_AFTER
+        assert not step._consumes(parent_of(live_app))
+
+    def test_one_without_room_does(
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        example_task.delay("waits")
+        step.received -= worker.STUCK_AFTER
+        monkeypatch.setattr(state, "reserved_requests", {"one", "two"})
+        assert step._consumes(parent_of(live_app))
+
+    def test_one_whose_broker_is_away_is_not_to_blame(
+        self, step: Heartbeat, away: Celery
+    ) -> None:
+        step.turned -= worker.STUCK_AFTER
+        assert step._consumes(parent_of(away))
+
+
+class TestUnknownTask:
+    @pytest.fixture(autouse=True)
+    def hurry(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(worker, "UNKNOWN_PAUSE", 0.05)
+        monkeypatch.setattr(worker, "UNKNOWN_OFFERS", 3)
+        yield
+
+    def kept(self, app: Celery) -> Any:
+        with app.connection_for_read() as link:
+            queue = link.SimpleQueue(worker.UNKNOWN_QUEUE)
+            message = queue.get(timeout=PATIENCE)
+            message.ack()
+            return message
+
+    def test_it_is_offered_some_times_and_then_kept_whole(self, live_worker: Celery) -> None:
+        live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], task_id="the-id")
+        message = self.kept(live_worker)
+        assert message.headers["task"] == "shop.tasks.not_here_yet"
+        assert message.headers["id"] == "the-id"
+        assert message.headers["offers"] == 3
+        assert message.payload[0] == ["order", 7]
+
+    def test_it_does_not_hold_up_those_that_are_known(self, live_worker: Celery) -> None:
+        for _ in range(5):
+            live_worker.send_task("shop.tasks.not_here_yet")
+        assert example_task.delay("known").get(timeout=PATIENCE) == "Processed: known"
+        for _ in range(5):
+            self.kept(live_worker)
+
+
+def test_a_worker_is_more_patient_than_a_web_request(live_app: Celery) -> None:
+    live_app.conf.broker_transport_options = {"socket_timeout": 1, "visibility_timeout": 7}
+    worker.Patience(SimpleNamespace(app=live_app))
+    assert live_app.conf.broker_transport_options["socket_timeout"] == 30
+    assert live_app.conf.broker_transport_options["visibility_timeout"] == 7
+    assert live_app.conf.redis_socket_timeout == 30
+
+
+def test_a_broker_that_is_away_is_named_within_three_seconds(away: Celery) -> None:
+    @away.task(name="shop.order")
+    def order(number: str) -> str:
+        return number
+
+    words = r"^redis://:\*\*@127\.0\.0\.1:1/0 does not take shop\.order: .*refused"
+    started = time.monotonic()
+    with pytest.raises(OperationalError, match=words) as raised:
+        order.delay("lost")
+    assert time.monotonic() - started < 3
+    assert "secret" not in str(raised.value)
