@@ -139,8 +139,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    marked = item.get_closest_marker("live") or item.get_closest_marker("containers")
-    required = item.config.getoption("--require-live") and marked
+    required = item.config.getoption("--require-live") and item.get_closest_marker("live")
     if required and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
