@@ -1,0 +1,268 @@
+"""A project at work, watched from outside: its processes, each with a supervisor, and its tasks."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from http.client import HTTPConnection
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+from celery import Celery
+from django.conf import settings
+
+from apps.pipeline import embedded
+from tests.faults.servers import Server, Valkey, wait_until
+
+PATIENCE = 60  # seconds for what takes a few on a machine that is busy
+TASKS = "tests.faults.tasks"
+FULL = os.environ.get("FAULTS_ROUNDS", "short") == "full"
+
+
+@dataclass
+class Row:
+    """A line of the table: what was broken, and what became of the tasks."""
+
+    fault: str
+    injected: str = ""
+    accepted: int | None = None
+    done: int | None = None
+    seconds: float | None = None  # the longest recovery
+    verdict: str = ""
+
+    def recovered(self, seconds: float) -> None:
+        self.seconds = max(seconds, self.seconds or 0)
+
+
+class Supervised:
+    """A process, and what starts it again when it ends, as systemd or a container engine does."""
+
+    def __init__(self, command: list[str], variables: dict[str, str], directory: Path) -> None:
+        directory.mkdir()
+        self.command, self.variables, self.directory = command, variables, directory
+        self.exits: list[tuple[float, int]] = []  # when, and with what code
+        self.restarts = True
+        self._lock = threading.Lock()
+        self._start()
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
+        self._thread.start()
+
+    def _start(self) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                embedded.leashed(self.command),
+                cwd=settings.BASE_DIR,
+                env=os.environ | self.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _supervise(self) -> None:
+        while True:
+            code = self.process.wait()
+            self.exits.append((time.monotonic(), code))
+            with suppress(ProcessLookupError):  # whatever it left behind goes with its container
+                os.killpg(self.process.pid, signal.SIGKILL)
+            with self._lock:
+                if not self.restarts:
+                    return
+                self._start()
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself, as a container engine does."""
+        self.process.send_signal(number)
+
+    def kill_group(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+    def retire(self) -> None:
+        """Start it no more when it ends."""
+        with self._lock:
+            self.restarts = False
+
+    def wait_end(self, within: float) -> int:
+        """Wait for the process to end, one retired before; give its exit code."""
+        self._thread.join(within)
+        assert not self._thread.is_alive(), f"still there after {within:.0f} s"
+        return self.exits[-1][1]
+
+    def end(self) -> None:
+        self.retire()
+        with suppress(ProcessLookupError):
+            self.kill_group()
+        self._thread.join(PATIENCE)
+
+    def is_healthy(self, role: str) -> bool:
+        """Whether the check that the project's containers run says so."""
+        compose = (settings.BASE_DIR / "compose.yaml").read_text()
+        check = re.search(rf"test: (test -n .*{role}@.*)", compose)
+        assert check, f"no health check for {role} in compose.yaml"
+        command = check[1].replace("$$", "$").replace("/app/var", str(self.directory))
+        return (
+            subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
+        )
+
+
+@dataclass
+class System:
+    """The project's processes on a broker and a database; its context ends them all."""
+
+    broker: Server
+    database: Server | None = None  # SQLite without one
+    migrated: bool = True
+    grace: int = 0  # seconds; the project's own where it is 0, and so with the next
+    visibility: int = 0
+    processes: dict[str, Supervised] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self.directory = Path(self._stack.enter_context(TemporaryDirectory(prefix="faults-")))
+        self.traces = self.directory / "traces"
+        results = self.broker.url
+        if not results.startswith("redis"):
+            results = "django-db"
+            if not find_spec("django_celery_results"):
+                results = self._stack.enter_context(Valkey(self.directory / "results")).url
+        database = f"sqlite:///{self.directory}/db.sqlite3"
+        self.variables = {
+            "CELERY_BROKER_URL": self.broker.url,
+            "CELERY_RESULT_BACKEND": results,
+            "DATABASE_URL": self.database.url if self.database else database,
+            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+            "FAULTS_GRACE": str(self.grace),
+            "FAULTS_TASKS": TASKS,
+            "FAULTS_TRACES": str(self.traces),
+            "FAULTS_VISIBILITY": str(self.visibility),
+        }
+        if self.migrated:
+            self.manage("migrate", "--verbosity", "0")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for process in self.processes.values():
+            process.end()
+        if error and (kept := os.environ.get("FAULTS_KEEP")):
+            shutil.copytree(self.directory, Path(kept) / self.directory.name)
+        self._stack.close()
+
+    def manage(self, *arguments: str) -> None:
+        subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=settings.BASE_DIR,
+            env=os.environ | self.variables,
+            check=True,
+        )
+
+    def start(self, name: str, *command: str, **variables: str) -> Supervised:
+        directory = self.directory / name
+        variables = self.variables | {"RUNTIME_DIR": str(directory)} | variables
+        self.processes[name] = Supervised([sys.executable, *command], variables, directory)
+        return self.processes[name]
+
+    def worker(self, name: str = "worker", *, ready: bool = True, **variables: str) -> Supervised:
+        options = ["--loglevel", "info", "--concurrency", "2", "--hostname", f"{name}@%h"]
+        worker = self.start(name, "-m", "celery", "-A", "config", "worker", *options, **variables)
+        if ready:
+            wait_until(lambda: worker.is_healthy("worker"), PATIENCE, f"{name} at work")
+        return worker
+
+    def beat(self, name: str = "beat", *, ready: bool = True) -> Supervised:
+        beat = self.start(name, "-m", "celery", "-A", "config", "beat", "--loglevel", "info")
+        if ready:
+            wait_until(lambda: beat.is_healthy("beat"), PATIENCE, f"{name} at work")
+        return beat
+
+    def web(self) -> Supervised:
+        self.port = embedded.free_port()
+        bind = ["--bind", f"127.0.0.1:{self.port}", "--threads", "4"]
+        web = self.start("web", "-m", "gunicorn", "config.wsgi", *bind)
+        wait_until(lambda: self.get("/healthz")[0] == 200, PATIENCE, "the web server")
+        return web
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask the web server; 0 when nobody answers."""
+        page = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            page.request("GET", path)
+            response = page.getresponse()
+            return response.status, response.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            page.close()
+
+    def deliver(self, name: str, first: int, count: int, seconds: float = 0.0) -> dict[str, str]:
+        """Have the web process send tasks; the accepted ones, each number with its task's id."""
+        duration = f"?seconds={seconds}" if seconds else ""
+        _, answer = self.get(f"/send/{name}/{first}/{count}{duration}")
+        accepted: dict[str, str] = json.loads(answer)["accepted"]
+        return accepted
+
+    @cached_property
+    def app(self) -> Celery:
+        """The broker as a bystander uses it."""
+        return Celery("bystander", broker=self.broker.url, set_as_current=False)
+
+    def waiting(self) -> int:
+        """How many messages wait in the queue."""
+        with self.app.connection_for_read() as link:
+            channel: Any = link.default_channel
+            return int(channel.queue_declare(queue="celery", passive=True).message_count)
+
+    def traced(self, kind: str) -> set[str]:
+        """The names that tasks left, of the kind `done` or `running` say."""
+        with suppress(FileNotFoundError):
+            return {file.name for file in (self.traces / kind).iterdir()}
+        return set()
+
+    def runs(self, kind: str, name: object) -> int:
+        """How often a task ran."""
+        with suppress(FileNotFoundError):
+            return len((self.traces / kind / str(name)).read_text().splitlines())
+        return 0
+
+    def wait_more(self, kind: str, than: int, within: float = PATIENCE) -> float:
+        """Wait until tasks left more traces of a kind than so many."""
+        return wait_until(lambda: len(self.traced(kind)) > than, within, f"more than {than} {kind}")
+
+    def wait_done(self, tasks: dict[str, str], within: float = PATIENCE) -> float:
+        """Wait until all of the accepted tasks are done."""
+
+        def missing() -> set[str]:
+            return tasks.keys() - self.traced("done")
+
+        try:
+            return wait_until(lambda: not missing(), within, "all tasks done")
+        except AssertionError:
+            lost = sorted(missing())
+            raise AssertionError(f"{len(lost)} tasks are lost: {lost[:20]}") from None
+
+    def kill_a_process_at_work(self) -> None:
+        """Kill a process that runs a task."""
+        wait_until(lambda: self.traced("running"), PATIENCE, "a task that runs")
+        for process in self.traced("running"):
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+            (self.traces / "running" / process).unlink(missing_ok=True)
+            return

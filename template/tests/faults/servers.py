@@ -1,0 +1,209 @@
+"""Brokers and a database of one's own, to be killed, frozen and started again."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from apps.pipeline import embedded
+
+START_TIMEOUT = 60  # seconds; RabbitMQ takes five, on a loaded machine some more
+
+
+def wait_until(true: Callable[[], object], within: float, what: str) -> float:
+    """Wait for something, look often, and say how many seconds it took."""
+    began = time.monotonic()
+    while not true():
+        waited = time.monotonic() - began
+        assert waited < within, f"not within {within:.0f} s: {what}"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+class Server:
+    """A server process, which keeps its data, and its port, from one start to the next."""
+
+    url: str
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.port = embedded.free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def variables(self) -> dict[str, str]:
+        return {}
+
+    def answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    def start(self) -> None:
+        with (self.directory / "output.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                embedded.leashed([*self.command()]),
+                cwd=self.directory,
+                env=os.environ | self.variables(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(self.answers, START_TIMEOUT, f"a server on port {self.port}, see {output.name}")
+
+    def send(self, number: signal.Signals) -> None:
+        if self.process:
+            os.killpg(self.process.pid, number)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the server by a signal, and see that it is gone."""
+        if self.process:
+            with suppress(ProcessLookupError):
+                self.send(signal.SIGCONT)
+                self.send(number)
+            try:
+                self.process.wait(START_TIMEOUT)
+            finally:
+                with suppress(ProcessLookupError):
+                    self.send(signal.SIGKILL)
+            self.process = None
+            wait_until(lambda: not self.answers(), START_TIMEOUT, "a server that has gone")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end(signal.SIGKILL)
+
+
+class Valkey(Server):
+    """The embedded broker, with its append-only file, as the project's Redis has it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> Sequence[str]:
+        binary = str(embedded._binary())
+        listen = ["--bind", "127.0.0.1", "--port", str(self.port)]
+        return [binary, *listen, "--dir", str(self.directory), "--save", "", "--appendonly", "yes"]
+
+    def answers(self) -> bool:
+        """Whether it has read its file: until then it answers that it is loading."""
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as link,
+        ):
+            link.sendall(b"PING\r\n")
+            return link.recv(16).startswith(b"+PONG")
+        return False
+
+
+class RabbitMQ(Server):
+    """A node of its own, with its own name service, beside any other on this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        self.names, self.peers = embedded.free_port(), embedded.free_port()
+        self.binary = shutil.which("rabbitmq-server") or pytest.skip("no rabbitmq-server on PATH")
+
+    def command(self) -> Sequence[str]:
+        # Debian's wrapper changes the user and the directory; the real one stands beside it.
+        return [str(Path(self.binary).resolve().with_name("rabbitmq-server"))]
+
+    def variables(self) -> dict[str, str]:
+        (self.directory / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+        return {
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self.names),
+            "HOME": str(self.directory),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_DIST_PORT": str(self.peers),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_LOG_BASE": str(self.directory),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
+            "RABBITMQ_NODENAME": f"faults-{self.port}@localhost",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_PID_FILE": str(self.directory / "pid"),
+        }
+
+    def answers(self) -> bool:
+        """Whether it greets a client: its port is open before it does."""
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as link,
+        ):
+            link.sendall(b"AMQP\0\0\x09\x01")
+            return bool(link.recv(8))
+        return False
+
+    def __exit__(self, *error: object) -> None:
+        self.end(signal.SIGKILL)
+        subprocess.run(
+            ["epmd", "-port", str(self.names), "-kill"],
+            env=os.environ | self.variables(),
+            capture_output=True,
+            check=False,
+        )
+
+
+class PostgreSQL(Server):
+    """A cluster of its own, by another user where this one is root: it refuses root."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.url = f"postgres://app@127.0.0.1:{self.port}/postgres"
+        found = [*Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")]  # where Debian hides them
+        found += [Path(path).resolve() for path in [shutil.which("pg_ctl")] if path]
+        self.binaries = (found or pytest.skip("no PostgreSQL server on this machine"))[0].parent
+        self.user: list[str] = []
+        if os.geteuid() == 0:
+            self.user = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+            try:
+                user = pwd.getpwnam("postgres")
+            except KeyError:
+                pytest.skip("no user for PostgreSQL: there is none called postgres")
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        subprocess.run(
+            [
+                *[*self.user, str(self.binaries / "initdb"), "--pgdata", str(directory / "data")],
+                *["--username", "app", "--auth", "trust", "--no-sync", "--encoding", "UTF8"],
+            ],
+            cwd=directory,
+            capture_output=True,
+            check=True,
+        )
+
+    def command(self) -> Sequence[str]:
+        return [
+            *[*self.user, str(self.binaries / "postgres"), "-D", str(self.directory / "data")],
+            *["-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.directory)],
+        ]
+
+    def answers(self) -> bool:
+        asked = [str(self.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(asked, check=False).returncode == 0

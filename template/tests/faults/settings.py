@@ -1,0 +1,20 @@
+"""Settings of the processes that are broken: local ones, and times that a test can wait for."""
+
+from config.settings.env import env
+from config.settings.local import *  # noqa: F403
+from config.settings.local import CELERY_BROKER_TRANSPORT_OPTIONS
+
+ALLOWED_HOSTS = ["127.0.0.1"]
+ROOT_URLCONF = "tests.faults.urls"
+
+CELERY_IMPORTS: list[str] = env.list("FAULTS_TASKS")
+CELERY_BEAT_SCHEDULE = {"tick": {"task": "tests.faults.tasks.tick", "schedule": 1.0}}
+
+if grace := env.int("FAULTS_GRACE", 0):
+    CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = grace
+
+if visibility := env.int("FAULTS_VISIBILITY", 0):
+    CELERY_TASK_SOFT_TIME_LIMIT = visibility - 2
+    CELERY_TASK_TIME_LIMIT = visibility - 1
+    if "visibility_timeout" in CELERY_BROKER_TRANSPORT_OPTIONS:
+        CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = visibility

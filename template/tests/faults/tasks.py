@@ -1,0 +1,68 @@
+"""Tasks that leave a trace outside of the broker: a file for each, with a line for each run."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import current_task, shared_task
+from celery.worker.control import control_command
+from django.db import OperationalError
+
+from apps.users.models import User
+
+TRACES = Path(os.environ["FAULTS_TRACES"])
+
+
+def trace(kind: str, name: object) -> Path:
+    """Add a line to a task's file."""
+    directory = TRACES / kind
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / str(name)
+    with file.open("a") as lines:
+        lines.write(f"{time.time()} {os.getpid()}\n")
+    return file
+
+
+@shared_task
+def work(number: int, seconds: float = 0.02) -> int:
+    """Take a while; while it runs, a file says which process runs it."""
+    running = trace("running", os.getpid())
+    time.sleep(seconds)
+    trace("done", number)
+    running.unlink(missing_ok=True)
+    return number
+
+
+@shared_task(autoretry_for=[OperationalError], default_retry_delay=1, max_retries=60)
+def count_users(number: int) -> int:
+    """Need the database."""
+    users = User.objects.count()
+    trace("done", number)
+    return users
+
+
+@shared_task(default_retry_delay=1)
+def poison(number: int) -> None:
+    """End the process that runs it, each time."""
+    trace("poison", number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+def tick() -> None:
+    """What Beat sends each second."""
+    trace("ticks", current_task.request.id)
+
+
+@control_command()
+def hang(state: Any) -> None:
+    """Stop the worker's event loop; the process lives."""
+    time.sleep(3600)
+
+
+@control_command()
+def go_deaf(state: Any) -> None:
+    """Take no message any more; the event loop goes on."""
+    state.consumer.task_consumer.channel.qos.can_consume = lambda: False

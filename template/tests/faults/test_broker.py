@@ -1,0 +1,93 @@
+"""A broker that restarts, is away, or hangs."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness import FULL, PATIENCE, Row, System
+from tests.faults.servers import RabbitMQ, Server
+
+
+@pytest.mark.faults("broker restart in mid-run")
+def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
+    restarts = 10 if FULL else 3
+    slow = isinstance(broker, RabbitMQ)
+    with System(broker, visibility=10) as system:
+        worker = system.worker()
+        system.web()
+        row.accepted = row.done = 0
+        try:
+            for restart in range(restarts):
+                sent = system.deliver("work", restart * 1000, 200)
+                row.accepted += len(sent)
+                system.wait_more("done", restart * 200 + 60)
+                broker.end(signal.SIGKILL if restart % 2 else signal.SIGTERM)
+                time.sleep(0 if slow else 1)
+                broker.start()
+                row.recovered(system.wait_done(sent))
+        finally:
+            row.done = len(system.traced("done"))
+            row.injected = f"{restarts} restarts"
+            if worker.exits:
+                row.injected += f", {len(worker.exits)} workers replaced"
+        more = system.deliver("work", 100_000, 50)
+        system.wait_done(more)
+
+
+@pytest.mark.faults("broker away when a view calls .delay(): refused")
+def test_a_refused_broker_is_named_within_three_seconds(broker: Server, row: Row) -> None:
+    with System(broker) as system:
+        system.web()
+        broker.end()
+        named_in_time(system, row)
+
+
+@pytest.mark.faults("broker away when a view calls .delay(): frozen")
+def test_a_frozen_broker_is_named_within_three_seconds(broker: Server, row: Row) -> None:
+    with System(broker) as system:
+        system.web()
+        broker.send(signal.SIGSTOP)
+        named_in_time(system, row)
+
+
+def named_in_time(system: System, row: Row) -> None:
+    """Three requests, as the first may find what a later one does not."""
+    address = f"127.0.0.1:{system.broker.port}"
+    row.injected, row.accepted, row.done = "3 requests, /healthz, /readyz", 0, 0
+    for request in range(3):
+        began = time.monotonic()
+        status, answer = system.get(f"/send/work/{request}/1")
+        row.recovered(time.monotonic() - began)
+        assert status == 503
+        assert address in json.loads(answer)["error"]
+        assert row.seconds is not None
+        assert row.seconds < 3
+    assert system.get("/healthz")[0] == 200
+    status, answer = system.get("/readyz")
+    assert status == 503
+    assert address in json.loads(answer)["broker"]
+    assert "does not answer" not in json.loads(answer)["database"]
+
+
+@pytest.mark.faults("broker back after it was away: web and worker go on")
+def test_web_and_worker_go_on_when_the_broker_is_back(broker: Server, row: Row) -> None:
+    with System(broker, visibility=10) as system:
+        system.worker()
+        system.web()
+        broker.end()
+        row.injected, row.accepted, row.done = "away for 10 s", 0, 0
+        refused = system.deliver("work", 0, 1)
+        time.sleep(10)
+        broker.start()
+        assert refused == {}
+        began = time.monotonic()
+        sent: dict[str, str] = {}
+        while not sent:
+            assert time.monotonic() - began < PATIENCE
+            sent = system.deliver("work", 1, 1)
+        row.accepted = len(sent)
+        system.wait_done(sent)
+        row.recovered(time.monotonic() - began)
+        row.done = len(system.traced("done"))

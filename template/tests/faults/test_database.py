@@ -1,0 +1,63 @@
+"""A database that restarts, and one in which nothing is yet."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.faults.harness import FULL, PATIENCE, Row, System
+from tests.faults.servers import PostgreSQL, Server, wait_until
+
+
+@pytest.fixture
+def database() -> Iterator[Server]:
+    """A PostgreSQL that a test may kill, where the user that it runs as can go."""
+    with TemporaryDirectory(prefix="faults-") as directory:
+        Path(directory).chmod(0o755)
+        with PostgreSQL(Path(directory) / "database") as server:
+            yield server
+
+
+@pytest.mark.faults("database restart in mid-run")
+def test_worker_beat_and_web_outlive_a_database_restart(
+    broker: Server, database: Server, row: Row
+) -> None:
+    restarts = 4 if FULL else 2
+    with System(broker, database=database) as system:
+        worker, beat, web = system.worker(), system.beat(), system.web()
+        row.accepted = row.done = 0
+        try:
+            for restart in range(restarts):
+                sent = system.deliver("count_users", restart * 1000, 200)
+                row.accepted += len(sent)
+                database.end(signal.SIGQUIT if restart % 2 else signal.SIGINT)
+                time.sleep(2)
+                database.start()
+                began = time.monotonic()
+                system.wait_done(sent)
+                wait_until(lambda: system.get("/readyz")[0] == 200, PATIENCE, "a ready web server")
+                system.wait_more("ticks", len(system.traced("ticks")) + 1)
+                row.recovered(time.monotonic() - began)
+        finally:
+            row.done = len(system.traced("done"))
+            row.injected = f"{restarts} restarts"
+        assert [worker.exits, beat.exits, web.exits] == [[], [], []]
+
+
+@pytest.mark.faults("Beat or worker on an empty database")
+def test_an_empty_database_is_no_page_of_traceback(broker: Server, row: Row) -> None:
+    with System(broker, migrated=False) as system:
+        beat, worker = system.beat(ready=False), system.worker(ready=False)
+        row.injected = "both started before migrate"
+        time.sleep(12)
+        said = beat.log()
+        assert "Traceback" not in said + worker.log()
+        assert len(said.splitlines()) < 40
+        assert "migrate" in said
+        began = time.monotonic()
+        system.manage("migrate", "--verbosity", "0")
+        system.wait_more("ticks", 1)
+        row.recovered(time.monotonic() - began)

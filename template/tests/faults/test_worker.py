@@ -1,0 +1,125 @@
+"""A worker, or a process of it, that is killed, deployed over, or given what it cannot do."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness import FULL, PATIENCE, TASKS, Row, System
+from tests.faults.servers import Server, wait_until
+
+
+@pytest.mark.faults("kill -9 of the process that runs a task")
+def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
+    tasks, kills = (1000, 20) if FULL else (250, 5)
+    with System(broker) as system:
+        system.worker()
+        system.web()
+        sent = system.deliver("work", 0, tasks)
+        for kill in range(kills):
+            system.wait_more("done", kill * tasks // kills)
+            system.kill_a_process_at_work()
+        row.injected, row.accepted = f"{kills} kills", len(sent)
+        try:
+            row.recovered(system.wait_done(sent, 120))
+        finally:
+            row.done = len(system.traced("done"))
+        assert len(sent) == tasks
+
+
+@pytest.mark.faults("kill -9 of the whole worker group, which its supervisor restarts")
+def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
+    broker: Server, row: Row
+) -> None:
+    visibility = 8
+    with System(broker, visibility=visibility) as system:
+        worker = system.worker()
+        system.web()
+        row.accepted = row.done = 0
+        for kill in range(3 if FULL else 1):
+            sent = system.deliver("work", kill * 100, 20, seconds=0.5)
+            row.accepted += len(sent)
+            system.wait_more("running", 1)
+            worker.kill_group()
+            for process in system.traced("running"):
+                (system.traces / "running" / process).unlink()
+            try:
+                row.recovered(system.wait_done(sent, visibility + 15))
+            finally:
+                row.done = len(system.traced("done"))
+        row.injected = f"{len(worker.exits)} kills, timeout {visibility} s"
+
+
+@pytest.mark.faults("a deploy: SIGTERM while a task longer than the grace runs")
+def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
+    grace, spare = 0 if FULL else 3, 10
+    seconds = 40 if FULL else 10
+    with System(broker, grace=grace) as system:
+        old = system.worker("old")
+        system.web()
+        sent = system.deliver("work", 0, 1, seconds=seconds)
+        system.wait_more("running", 0)
+        began = time.monotonic()
+        old.retire()
+        old.send(signal.SIGTERM)
+        code = old.wait_end((grace or 20) + spare)
+        left = time.monotonic() - began
+        row.injected = f"grace {grace or 20} s, left after {left:.1f} s with {code}"
+        row.accepted, row.done = len(sent), 0
+        assert code == 0
+        assert system.waiting() == 1
+        before = system.traced("running")
+        system.worker("new")
+        wait_until(lambda: system.traced("running") - before, PATIENCE, "a new worker's run of it")
+        row.recovered(time.monotonic() - began)
+        system.wait_done(sent, seconds + PATIENCE)
+        row.done = len(system.traced("done"))
+
+
+@pytest.mark.faults("a task that kills its process every time it runs")
+def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
+    with System(broker) as system:
+        system.worker()
+        system.web()
+        [poison] = system.deliver("poison", 0, 1).values()
+        others = system.deliver("work", 1, 100)
+        row.injected, row.accepted = "1 poison task", len(others)
+        row.recovered(system.wait_done(others))
+        row.done = len(system.traced("done"))
+
+        def outcome() -> dict[str, str]:
+            answer: dict[str, str] = json.loads(system.get(f"/result/{poison}")[1])
+            return answer
+
+        wait_until(lambda: outcome()["state"] == "FAILURE", PATIENCE, "the poison task given up")
+        runs = system.runs("poison", 0)
+        row.injected += f", {runs} deliveries"
+        assert runs <= 5
+        assert "SIGKILL" in outcome()["result"] or "exited" in outcome()["result"]
+        time.sleep(3)
+        assert system.runs("poison", 0) == runs
+        more = system.deliver("work", 1000, 10)
+        system.wait_done(more)
+
+
+@pytest.mark.faults("a message for a task that this worker does not know yet")
+def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row) -> None:
+    new = "tests.faults.new_tasks"
+    with System(broker) as system:
+        old = system.worker("old")
+        sent = [str(number) for number in range(5)]
+        for number in sent:
+            system.app.send_task(f"{new}.added", [number])
+        system.app.send_task(f"{TASKS}.work", [100])
+        row.injected, row.accepted, row.done = "old, then new worker", len(sent), 0
+        wait_until(lambda: system.runs("done", 100), PATIENCE, "a task that it knows")
+        old.retire()
+        old.send(signal.SIGTERM)
+        old.wait_end(PATIENCE)
+        system.worker("new", FAULTS_TASKS=f"{TASKS},{new}")
+        ids = dict.fromkeys(sent, "")
+        try:
+            row.recovered(system.wait_done(ids))
+        finally:
+            row.done = len(system.traced("done") & ids.keys())
