@@ -20,6 +20,7 @@ import pytest
 from django.conf import settings
 
 from apps.pipeline.embedded import free_port
+from config.settings.celery import CELERY_RESULT_BACKEND
 
 PATIENCE = 60  # seconds to wait for what takes a few
 FAMILY = 5  # process groups: its own, broker, web, worker, Beat
@@ -50,6 +51,7 @@ def start(directory: Path, *, port: int, screen: str = "") -> "subprocess.Popen[
 class Dev:
     process: "subprocess.Popen[bytes]"
     port: int
+    output: Path
 
     def ask(self, method: str = "GET", **fields: str) -> tuple[str, str]:
         """The page, and the token that a form on it needs; both empty while nobody answers."""
@@ -78,7 +80,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         process = start(directory, port=port)
-        yield Dev(process, port)
+        yield Dev(process, port, directory / "output")
         process.terminate()
         process.wait(PATIENCE)
 
@@ -151,6 +153,19 @@ def test_the_button_sends_a_task_through_the_pipeline(dev: Dev) -> None:
     page, _ = dev.ask("POST", csrfmiddlewaretoken=token)
     assert "Processed: Hello" in page
     assert "<tr><th>the task itself</th>" in page
+
+
+@pytest.mark.skipif(
+    CELERY_RESULT_BACKEND in ("django-db", "disabled://"), reason="results have another place"
+)
+def test_results_are_kept_by_its_own_broker(dev: Dev) -> None:
+    def ports() -> list[str]:
+        banner = r"(?:transport|results): +redis://\S*127\.0\.0\.1:(\d+)"
+        return re.findall(banner, dev.output.read_text())
+
+    wait_until(lambda: "[tasks]" in dev.output.read_text())
+    assert len(ports()) == 2
+    assert len(set(ports())) == 1
 
 
 def test_told_to_end_it_leaves_no_process_behind(dev: Dev) -> None:

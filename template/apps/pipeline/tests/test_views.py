@@ -21,7 +21,11 @@ def broker_at(port: int) -> Iterator[None]:
     """The project's settings with a broker that somebody else answers for, or nobody."""
     app = Celery("elsewhere", set_as_current=False)
     app.config_from_object("django.conf:settings", namespace="CELERY")
-    app.conf.update(broker_url=f"redis://:secret@127.0.0.1:{port}/0")
+    app.conf.update(
+        broker_url=f"redis://:secret@127.0.0.1:{port}/0",
+        broker_use_ssl=None,
+        broker_transport_options={"socket_timeout": 0.2, "socket_connect_timeout": 0.2},
+    )
     app.set_current()
     try:
         yield
