@@ -125,6 +125,7 @@ class Leader(Scheduler):
         if held:
             self.verify()
         if held and not self._leads:
+            self.producer  # noqa: B018 - connects to the broker: without it there is nothing to lead
             self.setup_schedule()
             self._leads = True
             logger.info("Process %d leads: it sends what is due", os.getpid())

@@ -1,5 +1,6 @@
 """A single moment, for schedulers that have no row to switch off after it."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,11 @@ class Once(clocked):
     A new entry counts as run when it is first read: a moment that is past by then stays past. So a
     scheduler that lost its memory repeats nothing.
     """
+
+    def __init__(
+        self, moment: datetime, nowfun: Callable[[], datetime] | None = None, app: Any = None
+    ) -> None:
+        super().__init__(moment, nowfun=nowfun, app=app)
 
     def remaining_estimate(self, last_run_at: datetime) -> Any:
         """The time until it is due; None when it was."""

@@ -47,7 +47,7 @@ class Encoder(decoder.RedBeatJSONEncoder):
                 place = {"event": obj.event, "lat": obj.lat, "lon": obj.lon}
                 return place | {"__type__": "solar"}
             case Once():
-                return {"__type__": "once", "clocked_time": obj.clocked_time}
+                return {"__type__": "once", "moment": obj.clocked_time}
         return super().default(obj)
 
 
