@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import pytest
-from celery import shared_task
+from celery import Celery, shared_task
 from celery.schedules import crontab, solar
 from celery.schedules import schedule as interval
 from django.core.exceptions import ImproperlyConfigured
@@ -149,3 +150,71 @@ class TestAsBeatSchedule:
             Schedule(name="Restock", task=restock.name, when=timedelta(hours=1), enabled=False)
         )
         assert as_beat_schedule() == {}
+
+
+SPRING = datetime(2027, 3, 28, tzinfo=UTC)  # Europe/Berlin: 02:00 to 03:00 does not happen
+AUTUMN = datetime(2027, 10, 31, tzinfo=UTC)  # Europe/Berlin: 02:00 to 03:00 happens twice
+
+
+def plain(pattern: dict[str, str], zone: str) -> crontab:
+    """As the file scheduler and redbeat have it: in the project's time zone."""
+    app = Celery("clock", set_as_current=False)
+    app.conf.update(timezone=zone)
+    return crontab(**pattern, app=app)
+
+
+def aware(pattern: dict[str, str], zone: str) -> crontab:
+    """As the database scheduler has it: in a time zone of its own."""
+    return TzAwareCrontab(**pattern, tz=ZoneInfo(zone))
+
+
+@pytest.mark.parametrize("kind", [plain, aware])
+class TestDaylightSaving:
+    """A wall time that exists is due once, also when it comes twice."""
+
+    def due(
+        self, kind: Callable[[dict[str, str], str], Any], zone: str, around: datetime, **at: str
+    ) -> list[str]:
+        """When a Beat that always runs finds it due, from a day before to a day after."""
+        now = around - timedelta(hours=24)
+        pattern = kind(at, zone)
+        pattern.nowfun = lambda: now
+        last_run, times = now, []
+        while now < around + timedelta(hours=36):
+            is_due, seconds = pattern.is_due(last_run)
+            if is_due:
+                last_run = now
+                times.append(f"{now.astimezone(ZoneInfo(zone)):%d %H:%M %Z}")
+            now += timedelta(seconds=min(float(seconds), 300))
+        return times
+
+    def test_in_spring_a_time_that_is_left_out_comes_an_hour_later(self, kind: Any) -> None:
+        times = self.due(kind, "Europe/Berlin", SPRING, hour="2", minute="30")
+        assert times == ["27 02:30 CET", "28 03:30 CEST", "29 02:30 CEST"]
+
+    def test_in_spring_the_times_around_it_stay(self, kind: Any) -> None:
+        times = self.due(kind, "Europe/Berlin", SPRING, hour="3", minute="30")
+        assert times == ["27 03:30 CET", "28 03:30 CEST", "29 03:30 CEST"]
+
+    def test_in_autumn_a_time_that_comes_twice_is_due_the_first_time(self, kind: Any) -> None:
+        times = self.due(kind, "Europe/Berlin", AUTUMN, hour="2", minute="30")
+        assert times == ["30 02:30 CEST", "31 02:30 CEST", "01 02:30 CET"]
+
+    def test_in_autumn_the_times_around_it_stay(self, kind: Any) -> None:
+        times = self.due(kind, "Europe/Berlin", AUTUMN, hour="3", minute="30")
+        assert times == ["30 03:30 CEST", "31 03:30 CET", "01 03:30 CET"]
+
+    def test_every_hour_follows_the_clock_on_the_wall(self, kind: Any) -> None:
+        """So an autumn night has a pause of two hours; a timedelta has none."""
+        spring = self.due(kind, "Europe/Berlin", SPRING, minute="0")
+        assert spring[spring.index("28 01:00 CET") + 1] == "28 03:00 CEST"
+        autumn = self.due(kind, "Europe/Berlin", AUTUMN, minute="0")
+        assert autumn[autumn.index("31 02:00 CEST") + 1] == "31 03:00 CET"
+        for times in (spring, autumn):
+            assert len(times) == len(set(times))
+
+    @pytest.mark.parametrize("around", [SPRING, AUTUMN], ids=["spring", "autumn"])
+    def test_a_zone_without_it_has_no_such_nights(self, kind: Any, around: datetime) -> None:
+        times = self.due(kind, "Asia/Tokyo", around, hour="2", minute="30")
+        days = [f"{around + timedelta(days=ahead):%d}" for ahead in (0, 1)]
+        assert times == [f"{day} 02:30 JST" for day in days]
