@@ -3,6 +3,7 @@
 `config/celery.py` names these classes for the URLs that Redis answers. Both pieces belong upstream.
 """
 
+import logging
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -10,6 +11,8 @@ from kombu.transport import redis as kombu
 from kombu.transport.virtual import Message
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as Late
+
+logger = logging.getLogger(__name__)
 
 
 class QoS(kombu.QoS):
@@ -26,6 +29,7 @@ class QoS(kombu.QoS):
             super().append(message, delivery_tag)
         except (Disconnected, Late, OSError):
             self.kept[delivery_tag] = message
+            logger.warning("Kept until the broker is back: message %s", delivery_tag)
             raise  # Celery connects anew, however long that takes: see Returning
 
     def return_kept(self) -> None:

@@ -1,7 +1,9 @@
 """A broker for each test, and the table at the end."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from config.settings.env import env
 from tests.faults.harness import FULL, Row
 from tests.faults.servers import RabbitMQ, Server, Valkey
+from tests.faults.ward import Ward, opened
 
 ROW = pytest.StashKey[Row]()
 ROWS = pytest.StashKey[list[Row]]()
@@ -19,12 +22,49 @@ def kind_of_broker() -> str:
     return os.environ.get("FAULTS_BROKER", own)
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Server]:
-    """A broker that a test may kill."""
-    kind = RabbitMQ if kind_of_broker() == "rabbitmq" else Valkey
-    with kind(tmp_path / "broker") as server:
+def new_broker(directory: Path) -> Server:
+    return (RabbitMQ if kind_of_broker() == "rabbitmq" else Valkey)(directory)
+
+
+@pytest.fixture(scope="session")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A broker for all tests: RabbitMQ takes long to start."""
+    with new_broker(tmp_path_factory.mktemp("broker")) as server:
         yield server
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A broker that a test may kill."""
+    if kind_of_broker() == "redis":
+        with new_broker(tmp_path / "broker") as server:
+            yield server
+        return
+    server = request.getfixturevalue("shared_broker")
+    yield server
+    server.send(signal.SIGCONT)
+    if not server.answers():
+        server.end(signal.SIGKILL)
+        server.start()
+
+
+@pytest.fixture(scope="session")
+def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    """Processes that were broken when the first test began; on a broker that nobody kills."""
+    with new_broker(tmp_path_factory.mktemp("ward")) as server, opened(server) as patients:
+        yield patients
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ward_opens_first(request: pytest.FixtureRequest) -> None:
+    if any("ward" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        with suppress(Exception):  # those that need it raise it again
+            request.getfixturevalue("ward")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look into the ward last: by then those in it were noticed."""
+    items.sort(key=lambda item: "ward" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +27,7 @@ from tests.faults.servers import Server, Valkey, wait_until
 
 PATIENCE = 60  # seconds for what takes a few on a machine that is busy
 TASKS = "tests.faults.tasks"
+MIGRATED: list[bytes] = []  # an SQLite database, made once
 FULL = os.environ.get("FAULTS_ROUNDS", "short") == "full"
 
 
@@ -133,25 +134,31 @@ class System:
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(TemporaryDirectory(prefix="faults-")))
+        self.queue = self.directory.name  # of its own, as a broker may serve one test after another
         self.traces = self.directory / "traces"
         results = self.broker.url
         if not results.startswith("redis"):
             results = "django-db"
             if not find_spec("django_celery_results"):
                 results = self._stack.enter_context(Valkey(self.directory / "results")).url
-        database = f"sqlite:///{self.directory}/db.sqlite3"
+        file = self.directory / "db.sqlite3"
         self.variables = {
             "CELERY_BROKER_URL": self.broker.url,
             "CELERY_RESULT_BACKEND": results,
-            "DATABASE_URL": self.database.url if self.database else database,
+            "DATABASE_URL": self.database.url if self.database else f"sqlite:///{file}",
             "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
             "FAULTS_GRACE": str(self.grace),
+            "FAULTS_QUEUE": self.queue,
             "FAULTS_TASKS": TASKS,
             "FAULTS_TRACES": str(self.traces),
             "FAULTS_VISIBILITY": str(self.visibility),
         }
-        if self.migrated:
+        if self.migrated and not self.database and MIGRATED:
+            file.write_bytes(MIGRATED[0])
+        elif self.migrated:
             self.manage("migrate", "--verbosity", "0")
+            if not self.database:
+                MIGRATED.append(file.read_bytes())
         return self
 
     def __exit__(
@@ -180,25 +187,32 @@ class System:
         self.processes[name] = Supervised([sys.executable, *command], variables, directory)
         return self.processes[name]
 
-    def worker(self, name: str = "worker", *, ready: bool = True, **variables: str) -> Supervised:
-        options = ["--loglevel", "info", "--concurrency", "2", "--hostname", f"{name}@%h"]
-        worker = self.start(name, "-m", "celery", "-A", "config", "worker", *options, **variables)
-        if ready:
-            wait_until(lambda: worker.is_healthy("worker"), PATIENCE, f"{name} at work")
-        return worker
+    def worker(self, name: str = "worker", **variables: str) -> Supervised:
+        options = ["--loglevel", "info", "--concurrency", "2", "--hostname", self.node(name)]
+        return self.start(name, "-m", "celery", "-A", "config", "worker", *options, **variables)
 
-    def beat(self, name: str = "beat", *, ready: bool = True) -> Supervised:
-        beat = self.start(name, "-m", "celery", "-A", "config", "beat", "--loglevel", "info")
-        if ready:
-            wait_until(lambda: beat.is_healthy("beat"), PATIENCE, f"{name} at work")
-        return beat
+    def node(self, name: str = "worker") -> str:
+        """What Celery calls a worker."""
+        return f"{name}@{self.queue}"
 
-    def web(self) -> Supervised:
+    def beat(self, name: str = "beat") -> Supervised:
+        return self.start(name, "-m", "celery", "-A", "config", "beat", "--loglevel", "info")
+
+    def web(self, name: str = "web") -> Supervised:
         self.port = embedded.free_port()
         bind = ["--bind", f"127.0.0.1:{self.port}", "--threads", "4"]
-        web = self.start("web", "-m", "gunicorn", "config.wsgi", *bind)
-        wait_until(lambda: self.get("/healthz")[0] == 200, PATIENCE, "the web server")
-        return web
+        return self.start(name, "-m", "gunicorn", "config.wsgi", *bind)
+
+    def wait_ready(self) -> None:
+        """Wait until each process is at work."""
+
+        def is_ready(process: Supervised) -> bool:
+            role = next((role for role in ("worker", "beat") if role in process.command), "web")
+            return self.get("/healthz")[0] == 200 if role == "web" else process.is_healthy(role)
+
+        for name, process in self.processes.items():
+            if process.restarts:
+                wait_until(partial(is_ready, process), PATIENCE, f"{name} at work")
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask the web server; 0 when nobody answers."""
@@ -222,13 +236,15 @@ class System:
     @cached_property
     def app(self) -> Celery:
         """The broker as a bystander uses it."""
-        return Celery("bystander", broker=self.broker.url, set_as_current=False)
+        app = Celery("bystander", broker=self.broker.url, set_as_current=False)
+        app.conf.task_default_queue = self.queue
+        return app
 
     def waiting(self) -> int:
         """How many messages wait in the queue."""
         with self.app.connection_for_read() as link:
             channel: Any = link.default_channel
-            return int(channel.queue_declare(queue="celery", passive=True).message_count)
+            return int(channel.queue_declare(queue=self.queue, passive=True).message_count)
 
     def traced(self, kind: str) -> set[str]:
         """The names that tasks left, of the kind `done` or `running` say."""

@@ -7,6 +7,7 @@ from config.settings.local import CELERY_BROKER_TRANSPORT_OPTIONS
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.faults.urls"
 
+CELERY_TASK_DEFAULT_QUEUE = env.str("FAULTS_QUEUE")
 CELERY_IMPORTS: list[str] = env.list("FAULTS_TASKS")
 CELERY_BEAT_SCHEDULE = {"tick": {"task": "tests.faults.tasks.tick", "schedule": 1.0}}
 

@@ -65,4 +65,4 @@ def hang(state: Any) -> None:
 @control_command()
 def go_deaf(state: Any) -> None:
     """Take no message any more; the event loop goes on."""
-    state.consumer.task_consumer.channel.qos.can_consume = lambda: False
+    state.consumer.task_consumer.cancel()

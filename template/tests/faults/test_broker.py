@@ -17,6 +17,7 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
     with System(broker, visibility=10) as system:
         worker = system.worker()
         system.web()
+        system.wait_ready()
         row.accepted = row.done = 0
         try:
             for restart in range(restarts):
@@ -40,6 +41,7 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
 def test_a_refused_broker_is_named_within_three_seconds(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.web()
+        system.wait_ready()
         broker.end()
         named_in_time(system, row)
 
@@ -48,6 +50,7 @@ def test_a_refused_broker_is_named_within_three_seconds(broker: Server, row: Row
 def test_a_frozen_broker_is_named_within_three_seconds(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.web()
+        system.wait_ready()
         broker.send(signal.SIGSTOP)
         named_in_time(system, row)
 
@@ -76,6 +79,7 @@ def test_web_and_worker_go_on_when_the_broker_is_back(broker: Server, row: Row) 
     with System(broker, visibility=10) as system:
         system.worker()
         system.web()
+        system.wait_ready()
         broker.end()
         row.injected, row.accepted, row.done = "away for 10 s", 0, 0
         refused = system.deliver("work", 0, 1)

@@ -28,6 +28,7 @@ def test_worker_beat_and_web_outlive_a_database_restart(
     restarts = 4 if FULL else 2
     with System(broker, database=database) as system:
         worker, beat, web = system.worker(), system.beat(), system.web()
+        system.wait_ready()
         row.accepted = row.done = 0
         try:
             for restart in range(restarts):
@@ -50,7 +51,7 @@ def test_worker_beat_and_web_outlive_a_database_restart(
 @pytest.mark.faults("Beat or worker on an empty database")
 def test_an_empty_database_is_no_page_of_traceback(broker: Server, row: Row) -> None:
     with System(broker, migrated=False) as system:
-        beat, worker = system.beat(ready=False), system.worker(ready=False)
+        beat, worker = system.beat(), system.worker()
         row.injected = "both started before migrate"
         time.sleep(12)
         said = beat.log()

@@ -16,6 +16,7 @@ def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.worker()
         system.web()
+        system.wait_ready()
         sent = system.deliver("work", 0, tasks)
         for kill in range(kills):
             system.wait_more("done", kill * tasks // kills)
@@ -36,6 +37,7 @@ def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
     with System(broker, visibility=visibility) as system:
         worker = system.worker()
         system.web()
+        system.wait_ready()
         row.accepted = row.done = 0
         for kill in range(3 if FULL else 1):
             sent = system.deliver("work", kill * 100, 20, seconds=0.5)
@@ -54,10 +56,11 @@ def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
 @pytest.mark.faults("a deploy: SIGTERM while a task longer than the grace runs")
 def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
     grace, spare = 0 if FULL else 3, 10
-    seconds = 40 if FULL else 10
+    seconds = 40 if FULL else 8
     with System(broker, grace=grace) as system:
         old = system.worker("old")
         system.web()
+        system.wait_ready()
         sent = system.deliver("work", 0, 1, seconds=seconds)
         system.wait_more("running", 0)
         began = time.monotonic()
@@ -82,6 +85,7 @@ def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.worker()
         system.web()
+        system.wait_ready()
         [poison] = system.deliver("poison", 0, 1).values()
         others = system.deliver("work", 1, 100)
         row.injected, row.accepted = "1 poison task", len(others)
@@ -106,8 +110,9 @@ def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
 @pytest.mark.faults("a message for a task that this worker does not know yet")
 def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row) -> None:
     new = "tests.faults.new_tasks"
-    with System(broker) as system:
+    with System(broker, grace=3) as system:
         old = system.worker("old")
+        system.wait_ready()
         sent = [str(number) for number in range(5)]
         for number in sent:
             system.app.send_task(f"{new}.added", [number])
@@ -117,9 +122,11 @@ def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row)
         old.retire()
         old.send(signal.SIGTERM)
         old.wait_end(PATIENCE)
+        began = time.monotonic()
         system.worker("new", FAULTS_TASKS=f"{TASKS},{new}")
         ids = dict.fromkeys(sent, "")
         try:
-            row.recovered(system.wait_done(ids))
+            system.wait_done(ids)
+            row.recovered(time.monotonic() - began)
         finally:
             row.done = len(system.traced("done") & ids.keys())

@@ -1,0 +1,83 @@
+"""Processes that live and do not work, all broken at once: each takes a minute to be noticed."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.faults.harness import TASKS, Supervised, System
+from tests.faults.servers import PostgreSQL, Server
+
+NOTICED_WITHIN = 60  # seconds
+ENDED_WITHIN = 120
+
+
+class Patient:
+    """A process that was broken just now, and when the health check noticed."""
+
+    def __init__(self, system: System, process: Supervised, role: str) -> None:
+        self.system, self.process, self.role = system, process, role
+        self.since = time.monotonic()
+        self.noticed: float | None = None  # seconds after it was broken
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while self.noticed is None and time.monotonic() - self.since < ENDED_WITHIN:
+            time.sleep(0.5)
+            if not self.process.is_healthy(self.role):
+                self.noticed = time.monotonic() - self.since
+
+    @property
+    def ended(self) -> float | None:
+        """Seconds until it ended itself."""
+        return self.process.exits[0][0] - self.since if self.process.exits else None
+
+
+Ward = dict[str, Patient | str]  # by what is wrong with it, or why it is not here
+
+
+@contextmanager
+def opened(broker: Server) -> Iterator[Ward]:
+    """Five processes at work, each then broken in its way."""
+    with ExitStack() as stack:
+        frozen, hung, deaf = (stack.enter_context(System(broker)) for _ in range(3))
+        systems = [frozen, hung, deaf]
+        for system in systems:
+            system.worker()
+        frozen.beat()
+        ward: Ward = {}
+        try:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="faults-")))
+            directory.chmod(0o755)
+            database = stack.enter_context(PostgreSQL(directory / "database"))
+        except pytest.skip.Exception as missing:
+            ward["a Beat without its database"] = str(missing)
+        else:
+            alone = stack.enter_context(System(broker, database=database))
+            alone.beat()
+            systems.append(alone)
+        for system in systems:
+            system.wait_ready()
+
+        def admit(name: str, system: System, role: str = "worker") -> None:
+            ward[name] = Patient(system, system.processes[role], role)
+
+        frozen.processes["worker"].send(signal.SIGSTOP)
+        admit("a frozen worker", frozen)
+        frozen.processes["beat"].send(signal.SIGSTOP)
+        admit("a frozen Beat", frozen, "beat")
+        hung.app.control.broadcast("hang", destination=[hung.node()])
+        admit("a hung worker", hung)
+        deaf.app.control.broadcast("go_deaf", destination=[deaf.node()])
+        for number in range(5):
+            deaf.app.send_task(f"{TASKS}.work", [number])
+        admit("a deaf worker", deaf)
+        if len(systems) > 3:
+            database.end(signal.SIGINT)
+            admit("a Beat without its database", alone, "beat")
+        yield ward
