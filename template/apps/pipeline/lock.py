@@ -77,7 +77,7 @@ class DatabaseLock:
         ),
         "mysql": (
             f"SET SESSION wait_timeout = {LEASE}",
-            "SELECT GET_LOCK(%s, 0)",
+            "SELECT GET_LOCK(CONCAT('beat-', %s), 0)",
         ),
     }
 

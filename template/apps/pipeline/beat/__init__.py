@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 PAUSE = 1  # seconds until a Beat that cannot lead tries again
 CONFIRM = 5  # seconds until a Beat that leads confirms its lock, at the latest
-COMPLAIN = 30  # seconds until it says again what it waits for
+COMPLAIN = 30  # seconds until it says the same complaint again
 
 
 class TakenError(Exception):
@@ -49,7 +49,7 @@ class Leader(Scheduler):
         super().__init__(*args, **kwargs | {"lazy": True})
         self._leads: bool | None = None
         self._refused: Exception | None = None
-        self._complained = float("-inf")
+        self._complaint = ("", 0.0)
         self._watchdog = Watchdog("beat")
         if not kwargs.get("lazy"):  # Celery makes a lazy one to print its banner
             self._lock = self.new_lock()
@@ -149,9 +149,11 @@ class Leader(Scheduler):
                 connection.release()
 
     def _complain(self, error: Exception) -> None:
-        if time.monotonic() - self._complained > COMPLAIN:
-            self._complained = time.monotonic()
-            logger.warning("Beat waits: %s", self.explain(error))
+        words, now = self.explain(error), time.monotonic()
+        said, at = self._complaint
+        if words != said or now - at > COMPLAIN:
+            self._complaint = (words, now)
+            logger.warning("Beat waits: %s", words)
 
     def _ensure_connected(self) -> Any:
         """Celery's own tries for ever, while a due time is taken and the lock is held."""

@@ -89,8 +89,8 @@ def in_memory(monkeypatch: pytest.MonkeyPatch, *declarations: Schedule) -> None:
     monkeypatch.setattr("apps.pipeline.schedules.declared", lambda: declared)
 
 
-def every_second() -> Schedule:
-    return Schedule(name="Knead", task="bakery.knead", when=timedelta(seconds=1))
+def every_hour() -> Schedule:
+    return Schedule(name="Knead", task="bakery.knead", when=timedelta(hours=1))
 
 
 class TestLeader:
@@ -100,14 +100,14 @@ class TestLeader:
     def scheduler(
         self, app: Celery, turn: Turn, sent: Sent, runtime: Path, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[PersistentScheduler]:
-        in_memory(monkeypatch, every_second())
+        in_memory(monkeypatch, every_hour())
         scheduler = PersistentScheduler(app, schedule_filename=str(runtime / "schedule"))
         yield scheduler
         scheduler.close()
 
     def make_due(self, scheduler: PersistentScheduler) -> None:
         scheduler.tick()
-        scheduler.schedule["Knead"].last_run_at = timezone.now() - timedelta(seconds=5)
+        scheduler.schedule["Knead"].last_run_at = timezone.now() - timedelta(hours=2)
         scheduler._heap = None
 
     def test_a_leader_sends_what_is_due_once(
@@ -243,10 +243,10 @@ class TestDatabaseScheduler:
 
         from apps.pipeline.beat.database import DatabaseScheduler
 
-        second = IntervalSchedule.objects.create(every=1, period="seconds")
-        due = timezone.now() - timedelta(seconds=5)
+        hour = IntervalSchedule.objects.create(every=1, period="hours")
+        due = timezone.now() - timedelta(hours=2)
         PeriodicTask.objects.create(
-            name="Knead", task="bakery.knead", interval=second, last_run_at=due
+            name="Knead", task="bakery.knead", interval=hour, last_run_at=due
         )
         made: list[Any] = []
 
