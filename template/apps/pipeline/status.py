@@ -1,14 +1,24 @@
-"""Is each part of the pipeline alive? What the landing page and the readiness probe show."""
+"""Is each part of the pipeline alive? What landing page, readiness probe and doctor show."""
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from celery import current_app
+from celery.exceptions import TimeoutError as NoResultError
+from celery.utils.imports import symbol_by_name
+from django.apps import apps
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error as DatabaseError
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
 from apps.pipeline import heartbeat
+from apps.pipeline.schedules import declared
+from apps.pipeline.sync import sync
+from apps.pipeline.tasks import ping
 
 
 @dataclass(frozen=True)
@@ -29,10 +39,23 @@ def database() -> Part:
     return Part("database", True, f"{connection.vendor} answers")
 
 
+def migrations() -> Part:
+    """Are the database's tables those of the code? Ask only a database that answers."""
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        return Part("migrations", False, f"{len(missing)} not applied, {missing[0][0]} the first")
+    return Part("migrations", True, "all applied")
+
+
 def broker() -> Part:
     """Can this process reach the broker?"""
-    with current_app.connection_for_write() as link:
+    try:
         address = maybe_sanitize_url(current_app.conf.broker_url)
+        link: Any = current_app.connection_for_write()
+    except (KeyError, ValueError):
+        return Part("broker", False, "has a URL that cannot be read: see manage.py check")
+    with link:
         try:
             link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
             link.default_channel  # noqa: B018 - Redis is first spoken to when a channel opens
@@ -49,6 +72,62 @@ def worker() -> Part:
 def beat() -> Part:
     """Has a Beat that this machine can see ticked lately?"""
     return _process("beat", "ticked")
+
+
+def waiting() -> dict[str, int]:
+    """How many messages wait in each queue of the settings. Ask only a broker that answers."""
+    counts = dict.fromkeys(current_app.amqp.queues, 0)
+    link: Any = current_app.connection_for_read()
+    with link:
+        for name in counts:
+            # A channel each, as a broker closes the one that asks for a queue nobody has made yet.
+            with suppress(*link.channel_errors), link.channel() as channel:
+                counts[name] = channel.queue_declare(name, passive=True).message_count
+    return counts
+
+
+def round_trip(timeout: float) -> Part | None:
+    """Send a task and fetch its result; None where no result backend is set. Seconds."""
+    if current_app.conf.result_backend in (None, "disabled://"):
+        return None
+    started = time.monotonic()
+    result = ping.apply_async(expires=timeout)
+    try:
+        result.get(timeout=timeout)
+    except NoResultError:
+        words = f"a task that was sent has no result after {timeout:.0f} s"
+        return Part("round trip", False, words)
+    except Exception as error:  # the result backend's own errors, of many kinds
+        return Part("round trip", False, f"the result backend fails: {error}")
+    took = (time.monotonic() - started) * 1000
+    result.forget()
+    return Part("round trip", True, f"a task was sent, run and answered in {took:.0f} ms")
+
+
+def leader() -> Part | None:
+    """Does a Beat, on whatever machine, hold the lock? None where the scheduler has no lock.
+
+    Asking takes a free lock for a moment: a Beat that starts in it is a second late.
+    """
+    scheduler = symbol_by_name(current_app.conf.beat_scheduler)
+    if not hasattr(scheduler, "new_lock"):
+        return None
+    lock = scheduler(current_app, lazy=True).new_lock()
+    try:
+        free = lock.hold()
+    finally:
+        lock.release()
+    return Part("leader", not free, "none leads" if free else "one leads")
+
+
+def schedules() -> Part:
+    """Does Beat run what the code declares? Ask only a database that has its tables."""
+    if not apps.is_installed("django_celery_beat"):
+        return Part("schedules", True, f"{len(declared())} declared, read when Beat starts")
+    changes = sync(dry_run=True)
+    if changes:
+        return Part("schedules", False, f"the database differs from the code: {'; '.join(changes)}")
+    return Part("schedules", True, f"{len(declared())} declared, in sync with the database")
 
 
 def _process(role: str, does: str) -> Part:
