@@ -6,6 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import redis
+from celery import Celery
 from celery.schedules import solar
 from django_celery_beat.tzcrontab import TzAwareCrontab
 from redbeat import decoder, schedulers
@@ -96,8 +97,12 @@ class RedBeatScheduler(Leader, schedulers.RedBeatScheduler):
     Entry = Entry
     away = (*Leader.away, redis.RedisError)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, app: Celery, **kwargs: Any) -> None:
+        # redbeat takes settings that have Django's prefix for the broker's, and half ignores them.
+        for name in ("redbeat_redis_url", "redbeat_redis_options"):
+            if (value := app.conf.get(name)) is not None:
+                app.conf.update({name: value})
+        super().__init__(app, **kwargs)
         self.lock_key = None  # with it, redbeat would wait for the lock before the first tick
 
     def new_lock(self) -> Lock:
