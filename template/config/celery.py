@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from celery.signals import import_modules
 from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -25,3 +26,11 @@ for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_BEAT_SCHEDULE
 app.autodiscover_tasks()
 app.steps["worker"].update(("apps.pipeline.worker:Patience", "apps.pipeline.worker:SoftShutdown"))
 app.steps["consumer"].add("apps.pipeline.worker:Heartbeat")
+
+
+@import_modules.connect(sender=app)
+def refuse_wrong_configuration(**kwargs: object) -> None:  # noqa: ARG001 - the signal's
+    """Before worker and Beat start: a wrong setting ends them in words, not in a traceback."""
+    from apps.pipeline.checks import report_and_exit
+
+    report_and_exit()

@@ -6,6 +6,8 @@ class PipelineConfig(AppConfig):
     name = "apps.pipeline"
 
     def ready(self) -> None:
+        from apps.pipeline import checks  # noqa: F401 - registers them
+
         if apps.is_installed("django_celery_beat"):
             from apps.pipeline.sync import after_migrate
 

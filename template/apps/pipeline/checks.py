@@ -119,7 +119,7 @@ def _unusable(schedule: schedules.Schedule) -> str | None:
         case schedules.Solar() if find_spec("ephem") is None:
             return "the sun's events need the package ephem: uv add ephem"
     try:
-        schedules._celery_schedule(schedule.when)
+        schedules.celery_schedule(schedule.when)
         json.dumps([list(schedule.args), dict(schedule.kwargs)])
     except Exception as error:  # each kind of schedule raises its own
         return str(error.args[0] if error.args else error)

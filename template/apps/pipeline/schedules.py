@@ -101,7 +101,7 @@ def as_beat_schedule() -> dict[str, dict[str, object]]:
     return {
         schedule.name: {
             "task": schedule.task,
-            "schedule": _celery_schedule(schedule.when),
+            "schedule": celery_schedule(schedule.when),
             "args": list(schedule.args),
             "kwargs": dict(schedule.kwargs),
             "options": {
@@ -118,7 +118,7 @@ def as_beat_schedule() -> dict[str, dict[str, object]]:
     }
 
 
-def _celery_schedule(when: timedelta | Crontab | Solar | datetime) -> BaseSchedule:
+def celery_schedule(when: timedelta | Crontab | Solar | datetime) -> BaseSchedule:
     match when:
         case timedelta():
             return interval(when)

@@ -123,7 +123,8 @@ def waiting_messages(parent: Any) -> int | None:
     with parent.app.connection_for_read() as link:
         try:
             for queue in parent.task_consumer.queues:
-                with suppress(*link.channel_errors), link.channel() as channel:  # an empty Redis list
+                # An empty list of Redis is none, and no error.
+                with suppress(*link.channel_errors), link.channel() as channel:
                     count += queue.bind(channel).queue_declare(passive=True).message_count
         except (OperationalError, OSError, *link.connection_errors):
             return None

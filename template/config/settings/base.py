@@ -1,5 +1,9 @@
 """Settings that hold everywhere. `local`, `test` and `production` start from these."""
 
+import sys
+
+from environs import EnvError
+
 from config.settings.celery import *  # noqa: F403
 from config.settings.celery import CELERY_BEAT_SCHEDULER, CELERY_RESULT_BACKEND
 from config.settings.env import BASE_DIR as BASE_DIR
@@ -53,7 +57,10 @@ TEMPLATES = [
 
 # Data
 
-DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
+try:
+    DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
+except EnvError as error:  # too early for a system check
+    sys.exit(f"{error} Write postgres://name:password@host:5432/name, for example.")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web, worker and Beat write at once: readers go on beside a writer (WAL), a writer waits for
     # its turn (20 s) and takes the lock when its transaction begins, not in the middle of it.

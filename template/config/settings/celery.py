@@ -24,9 +24,12 @@ CELERY_RESULT_BACKEND = {
     "none": "disabled://",
 }.get(CELERY_RESULT_BACKEND, CELERY_RESULT_BACKEND)
 
-# Without this a rediss:// URL is encrypted to whoever answers: no certificate is looked at.
+# Without this the connection is encrypted to whoever answers: rediss:// looks at no certificate,
+# amqps:// at no name in it.
 if BROKER_SCHEME == "rediss":
-    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    CELERY_BROKER_USE_SSL: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+elif BROKER_SCHEME == "amqps":
+    CELERY_BROKER_USE_SSL = {"server_hostname": None}  # None: the URL's host has to be the one
 if CELERY_RESULT_BACKEND.startswith("rediss:"):
     CELERY_REDIS_BACKEND_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 
@@ -53,6 +56,7 @@ CELERY_WORKER_CONSUMER = "apps.pipeline.worker:Consumer"
 # A worker told to stop finishes what it can in this time and returns the rest to the queue. The
 # stop grace of whatever runs it has to be longer, by some seconds.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
+STOP_GRACE = env.int("STOP_GRACE", 45)  # what the containers give; checked against the line above
 CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = True  # tasks that wait for their time go back as well
 
 # A worker takes no more messages than it runs: a long task keeps none waiting behind it.

@@ -48,6 +48,7 @@ class Leader(Scheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs | {"lazy": True})
         self._leads: bool | None = None
+        self._closed = False
         self._refused: Exception | None = None
         self._complaint = ("", 0.0)
         self._watchdog = Watchdog("beat")
@@ -59,6 +60,8 @@ class Leader(Scheduler):
         raise NotImplementedError
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
+        if self._closed:
+            raise SystemExit  # told to end, where Python swallowed it: in a destructor, say
         self._watchdog.pat()
         try:
             delay: float = PAUSE
@@ -107,6 +110,7 @@ class Leader(Scheduler):
             super().sync()
 
     def close(self) -> None:
+        self._closed = True
         self._watchdog.stop()
         try:
             if self._leads:

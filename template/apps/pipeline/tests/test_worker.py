@@ -1,5 +1,4 @@
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,19 +76,16 @@ class TestConsumes:
         monkeypatch.setattr(state, "reserved_requests", {"one", "two"})
         assert step._consumes(parent_of(live_app))
 
-    def test_one_whose_broker_is_away_is_not_to_blame(
-        self, step: Heartbeat, away: Celery
-    ) -> None:
+    def test_one_whose_broker_is_away_is_not_to_blame(self, step: Heartbeat, away: Celery) -> None:
         step.turned -= worker.STUCK_AFTER
         assert step._consumes(parent_of(away))
 
 
 class TestUnknownTask:
     @pytest.fixture(autouse=True)
-    def hurry(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(worker, "UNKNOWN_PAUSE", 0.05)
         monkeypatch.setattr(worker, "UNKNOWN_OFFERS", 3)
-        yield
 
     def kept(self, app: Celery) -> Any:
         with app.connection_for_read() as link:
