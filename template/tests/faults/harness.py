@@ -26,7 +26,7 @@ from apps.pipeline import embedded
 from tests.faults.servers import Server, Valkey, wait_until
 
 PATIENCE = 60  # seconds for what takes a few on a machine that is busy
-TASKS = "tests.faults.tasks"
+APP = "tests.faults"
 MIGRATED: list[bytes] = []  # an SQLite database, made once
 FULL = os.environ.get("FAULTS_ROUNDS", "short") == "full"
 
@@ -147,9 +147,9 @@ class System:
             "CELERY_RESULT_BACKEND": results,
             "DATABASE_URL": self.database.url if self.database else f"sqlite:///{file}",
             "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+            "FAULTS_APPS": APP,
             "FAULTS_GRACE": str(self.grace),
             "FAULTS_QUEUE": self.queue,
-            "FAULTS_TASKS": TASKS,
             "FAULTS_TRACES": str(self.traces),
             "FAULTS_VISIBILITY": str(self.visibility),
         }

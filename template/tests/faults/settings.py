@@ -2,13 +2,13 @@
 
 from config.settings.env import env
 from config.settings.local import *  # noqa: F403
-from config.settings.local import CELERY_BROKER_TRANSPORT_OPTIONS
+from config.settings.local import CELERY_BROKER_TRANSPORT_OPTIONS, INSTALLED_APPS
 
+INSTALLED_APPS = [*INSTALLED_APPS, *env.list("FAULTS_APPS")]
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = "tests.faults.urls"
 
 CELERY_TASK_DEFAULT_QUEUE = env.str("FAULTS_QUEUE")
-CELERY_IMPORTS: list[str] = env.list("FAULTS_TASKS")
 CELERY_BEAT_SCHEDULE = {"tick": {"task": "tests.faults.tasks.tick", "schedule": 1.0}}
 
 if grace := env.int("FAULTS_GRACE", 0):

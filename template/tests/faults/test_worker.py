@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.harness import FULL, PATIENCE, TASKS, Row, System
+from tests.faults.harness import APP, FULL, PATIENCE, Row, System
 from tests.faults.servers import Server, wait_until
 
 
@@ -109,21 +109,20 @@ def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
 
 @pytest.mark.faults("a message for a task that this worker does not know yet")
 def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row) -> None:
-    new = "tests.faults.new_tasks"
     with System(broker, grace=3) as system:
         old = system.worker("old")
         system.wait_ready()
         sent = [str(number) for number in range(5)]
         for number in sent:
-            system.app.send_task(f"{new}.added", [number])
-        system.app.send_task(f"{TASKS}.work", [100])
+            system.app.send_task(f"{APP}.release.tasks.added", [number])
+        system.app.send_task(f"{APP}.tasks.work", [100])
         row.injected, row.accepted, row.done = "old, then new worker", len(sent), 0
         wait_until(lambda: system.runs("done", 100), PATIENCE, "a task that it knows")
         old.retire()
         old.send(signal.SIGTERM)
         old.wait_end(PATIENCE)
         began = time.monotonic()
-        system.worker("new", FAULTS_TASKS=f"{TASKS},{new}")
+        system.worker("new", FAULTS_APPS=f"{APP},{APP}.release")
         ids = dict.fromkeys(sent, "")
         try:
             system.wait_done(ids)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.faults.harness import TASKS, Supervised, System
+from tests.faults.harness import APP, Supervised, System
 from tests.faults.servers import PostgreSQL, Server
 
 NOTICED_WITHIN = 60  # seconds
@@ -75,7 +75,7 @@ def opened(broker: Server) -> Iterator[Ward]:
         admit("a hung worker", hung)
         deaf.app.control.broadcast("go_deaf", destination=[deaf.node()])
         for number in range(5):
-            deaf.app.send_task(f"{TASKS}.work", [number])
+            deaf.app.send_task(f"{APP}.tasks.work", [number])
         admit("a deaf worker", deaf)
         if len(systems) > 3:
             database.end(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A task that only the workers of the next release know."""
+"""What only the workers of the next release can run."""
 
 from celery import shared_task
 

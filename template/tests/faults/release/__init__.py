@@ -1,0 +1,1 @@
+"""The next release: an application whose task the workers of this one do not know."""
