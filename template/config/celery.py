@@ -1,6 +1,7 @@
 """The Celery application: `celery -A config worker` and `celery -A config beat` find it here."""
 
 import os
+import sys
 
 from celery import Celery
 from celery.signals import import_modules
@@ -18,10 +19,10 @@ TRANSPORT_ALIASES.update(
 
 app = Celery("config", task_cls="apps.pipeline.task:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-# Celery and its command line prefer these variables to the settings, and know no short names.
-for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_BEAT_SCHEDULER"):
-    if name in os.environ:
-        os.environ[name] = getattr(settings, name)
+# `celery beat` looks for CELERY_BEAT_SCHEDULER in the environment as soon as this module is there:
+# the settings have to have been read by then, for they put it into Celery's words.
+if os.environ["DJANGO_SETTINGS_MODULE"] not in sys.modules:  # else they are being read right now
+    settings.CELERY_BEAT_SCHEDULER  # noqa: B018
 
 app.autodiscover_tasks()
 app.steps["worker"].update(("apps.pipeline.worker:Patience", "apps.pipeline.worker:SoftShutdown"))

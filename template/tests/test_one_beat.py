@@ -110,6 +110,7 @@ def beats(transactional_db: None, broker: str, tmp_path: Path) -> Iterator[Beats
         yield Beats(broker, tmp_path, stack)
 
 
+@pytest.mark.faults
 def test_a_standby_sends_nothing_until_the_leader_is_gone(beats: Beats, broker: str) -> None:
     # redbeat's lock ends with its lease: how long that is after a kill, the long round measures.
     end = signal.SIGTERM if "redbeat" in settings.CELERY_BEAT_SCHEDULER else signal.SIGKILL

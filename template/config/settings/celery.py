@@ -3,8 +3,12 @@
 Celery reads the names that begin with `CELERY_`. Times are in seconds.
 """
 
+import os
 import ssl
 from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import dj_database_url
 
 from config.settings.env import BASE_DIR, env
 
@@ -128,8 +132,25 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # When a run was sent is written down at once: a Beat that takes over would send it again.
 CELERY_BEAT_SYNC_EVERY = 1
 
-# redbeat keeps its schedule beside the messages.
+# redbeat keeps its schedule beside the messages, and has its own words for a socket and Sentinels.
 CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL
+CELERY_REDBEAT_REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
+if BROKER_SCHEME == "redis+socket":
+    CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL.replace("redis+socket:", "unix:", 1)
+    CELERY_REDBEAT_REDIS_URL = CELERY_REDBEAT_REDIS_URL.replace("virtual_host=", "db=")
+elif BROKER_SCHEME == "sentinel":
+    sentinels = [urlsplit(address) for address in CELERY_BROKER_URL.split(";")]
+    CELERY_REDBEAT_REDIS_URL = "redis-sentinel://"
+    CELERY_REDBEAT_REDIS_OPTIONS |= {
+        "sentinels": [(address.hostname, address.port or 26379) for address in sentinels],
+        "service_name": env.str("SENTINEL_MASTER", "mymaster"),
+        "db": int(sentinels[-1].path.strip("/") or 0),
+        "password": next((unquote(a.password) for a in sentinels if a.password), None),
+    }
+
+# Behind a pooler that shares sessions, the lock of Beat needs the database itself.
+if lock_url := env.str("BEAT_LOCK_DATABASE_URL", ""):
+    BEAT_LOCK_DATABASE = dj_database_url.parse(lock_url)
 
 # Where the file scheduler keeps what it ran last.
 CELERY_BEAT_SCHEDULE_FILENAME = str(RUNTIME_DIR / "celerybeat-schedule")
@@ -157,3 +178,10 @@ CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("SEND_TA
 
 # The root logger stays as LOGGING configures it, in the worker as in the web process.
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+# The environment
+
+# Celery prefers these variables to its settings, and does not know the short names.
+for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "CELERY_BEAT_SCHEDULER"):
+    if name in os.environ:
+        os.environ[name] = globals()[name]

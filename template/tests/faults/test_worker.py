@@ -33,7 +33,7 @@ def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
 def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
     broker: Server, row: Row
 ) -> None:
-    visibility = 8
+    visibility = 12
     with System(broker, visibility=visibility) as system:
         worker = system.worker()
         system.web()

@@ -120,6 +120,7 @@ def assert_all_end(family: set[int]) -> None:
             os.killpg(group, signal.SIGKILL)
 
 
+@pytest.mark.faults
 def test_closing_the_terminal_leaves_no_process_behind(dev: Dev, tmp_path: Path) -> None:
     window, screen = os.openpty()
     process = start(tmp_path, port=free_port(), screen=os.ttyname(screen))

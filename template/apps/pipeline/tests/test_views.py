@@ -28,7 +28,9 @@ def broker_at(port: int) -> Iterator[None]:
     )
     app.set_current()
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("CELERY_BROKER_URL", raising=False)  # Celery prefers it to `conf`
+            yield
     finally:
         app.close()
         project_app.set_current()

@@ -107,13 +107,20 @@ def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
     for name, command in processes.items():
         words = leashed(["sh", "-c", f"exec {command}"])
         manager.add_process(name, f"exec {shlex.join(words)}", env=os.environ | variables)
-    manager.loop()
+    try:
+        manager.loop()
+    except BaseException:
+        manager.kill()
+        raise
     if manager.returncode not in {known["rc"] for known in SIGNALS.values()}:
         raise CommandError("A process ended by itself: its last lines above say why.")
 
 
 class _Terminal:
     """Standard output that may go away: then everything ends, and nobody is left to read more."""
+
+    def __init__(self) -> None:
+        self._gone = False
 
     def write(self, text: str) -> None:
         with self._or_end():
@@ -131,7 +138,9 @@ class _Terminal:
         try:
             yield
         except OSError:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._gone:  # once: what handles the signal writes here too
+                self._gone = True
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _follow(parent: int) -> None:
