@@ -12,6 +12,8 @@ from pathlib import Path
 
 import redis
 from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_TIMEOUT = 20  # seconds; it takes less than one, on a loaded machine some
 
@@ -83,7 +85,7 @@ def _binary() -> Path:
 
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
-    with redis.Redis(port=port) as client:
+    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 client.ping()

@@ -122,6 +122,7 @@ def waiting_messages(parent: Any) -> int | None:
     count = 0
     with parent.app.connection_for_read() as link:
         try:
+            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for queue in parent.task_consumer.queues:
                 # An empty list of Redis is none, and no error.
                 with suppress(*link.channel_errors), link.channel() as channel:

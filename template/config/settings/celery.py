@@ -61,7 +61,6 @@ CELERY_WORKER_CONSUMER = "apps.pipeline.worker:Consumer"
 # stop grace of whatever runs it has to be longer, by some seconds.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
 STOP_GRACE = env.int("STOP_GRACE", 45)  # what the containers give; checked against the line above
-CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = True  # tasks that wait for their time go back as well
 
 # A worker takes no more messages than it runs: a long task keeps none waiting behind it.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
