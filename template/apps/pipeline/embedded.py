@@ -47,10 +47,11 @@ def server(directory: Path) -> Iterator[str]:
 def leashed(command: list[str]) -> list[str]:
     """The command, made to end when this process does, even when this one is killed.
 
-    A watcher in its process group looks every second and then ends the group: the process that
-    starts it must make it a session of its own.
+    A watcher in its process group looks every second whether both are there, and then ends the
+    group: the process that starts it must make it a session of its own.
     """
-    watch = f"(while kill -0 {os.getpid()}; do sleep 1; done; kill -TERM 0) >/dev/null 2>&1 &"
+    both = f"kill -0 {os.getpid()} && kill -0 $$"
+    watch = f"(while {both}; do sleep 1; done; kill -TERM 0) >/dev/null 2>&1 &"
     return ["sh", "-c", f'{watch} exec "$@"', "sh", *command]
 
 

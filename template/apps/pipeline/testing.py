@@ -47,6 +47,8 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
     app.conf.update(
         broker_url=broker_url,
         result_backend=broker_url,
+        broker_use_ssl=None,
+        redis_backend_use_ssl=None,
         # A worker looks up from its queue this often, and so ends within it: seconds.
         broker_transport_options={"polling_interval": 0.1},
         task_send_sent_event=True,

@@ -15,3 +15,6 @@ EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 # The landing page shows how long each leg of a task took: it reads that from Celery's events.
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_SEND_TASK_EVENTS = True
+
+# `just dev` waits five seconds for its processes when it ends.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3

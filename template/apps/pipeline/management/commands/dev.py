@@ -1,4 +1,5 @@
 import fcntl
+import multiprocessing
 import os
 import shlex
 import signal
@@ -66,8 +67,8 @@ class Command(BaseCommand):
     def _broker(self, base: Path, directory: Path) -> Iterator[dict[str, str]]:
         """The broker that you set, or an embedded one; as variables for the processes."""
         set_by_you = dotenv_values(base / ".env") | os.environ
-        if broker := set_by_you.get("CELERY_BROKER_URL"):
-            yield {"CELERY_BROKER_URL": broker}
+        if set_by_you.get("CELERY_BROKER_URL") or set_by_you.get("CELERY_BROKER_URL_FILE"):
+            yield {}
             return
         with server(directory / "broker") as url:
             variables = {"CELERY_BROKER_URL": url}
@@ -109,9 +110,9 @@ def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
         manager.add_process(name, f"exec {shlex.join(words)}", env=os.environ | variables)
     try:
         manager.loop()
-    except BaseException:
-        manager.kill()
-        raise
+    finally:
+        for child in multiprocessing.active_children():
+            child.kill()  # honcho's own; what they started ends by its leash
     if manager.returncode not in {known["rc"] for known in SIGNALS.values()}:
         raise CommandError("A process ended by itself: its last lines above say why.")
 
