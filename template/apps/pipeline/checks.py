@@ -138,8 +138,8 @@ def scheduler() -> Iterator[CheckMessage]:
         problem = f"cannot be imported ({error})."
     else:
         kind = _scheme(conf.get("redbeat_redis_url") or _urls()[0])
-        if "redbeat" in path.lower() and kind not in REDIS:
-            problem = f"needs a Redis, but CELERY_REDBEAT_REDIS_URL is an {kind} URL."
+        if "redbeat" in path.lower() and kind not in (*REDIS, "redis-sentinel", "unix"):
+            problem = f"needs a Redis, but CELERY_REDBEAT_REDIS_URL is of the scheme {kind}."
     if problem:
         hint = "Set CELERY_BEAT_SCHEDULER to database, redbeat or file."
         yield Error(f"The scheduler {path} {problem}", hint, id="pipeline.E007")
@@ -180,7 +180,7 @@ def _unreadable(url: str) -> str | None:
     if "://" not in url:
         return "has no scheme: write redis://host:6379/0, for example."
     try:
-        Connection(url).transport  # noqa: B018 - finds and imports what speaks to such a broker
+        Connection(url, ssl=current_app.conf.broker_use_ssl).transport  # noqa: B018 - finds and imports what speaks to such a broker
     except Exception as error:  # whatever its import raises
         return f"cannot be used: {error.args[0] if error.args else error}."
     if not host and kind not in ("filesystem", "memory", "redis+socket", "sqs"):

@@ -30,8 +30,10 @@ CELERY_RESULT_BACKEND = {
 
 # Without this the connection is encrypted to whoever answers: rediss:// looks at no certificate,
 # amqps:// at no name in it.
+CELERY_BROKER_USE_SSL: dict[str, Any] = {}
+CELERY_REDIS_BACKEND_USE_SSL: dict[str, Any] = {}
 if BROKER_SCHEME == "rediss":
-    CELERY_BROKER_USE_SSL: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 elif BROKER_SCHEME == "amqps":
     CELERY_BROKER_USE_SSL = {"server_hostname": None}  # None: the URL's host has to be the one
 if CELERY_RESULT_BACKEND.startswith("rediss:"):

@@ -18,5 +18,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 # backend asks for the fixture `live_worker`.
 CELERY_BROKER_URL = "memory://localhost/"
 CELERY_RESULT_BACKEND = "cache+memory://"
+CELERY_BROKER_USE_SSL = {}
+CELERY_REDIS_BACKEND_USE_SSL = {}
 for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
     os.environ.pop(variable, None)  # Celery prefers these to its settings

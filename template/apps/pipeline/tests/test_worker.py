@@ -30,7 +30,10 @@ def away(live_app: Celery) -> Celery:
     app = Celery("away", set_as_current=False, task_cls=live_app.task_cls)
     app.config_from_object("config.settings.base", namespace="CELERY")
     app.conf.update(
-        broker_url="redis://:secret@127.0.0.1:1/0", result_backend="redis://127.0.0.1:1/0"
+        broker_url="redis://:secret@127.0.0.1:1/0",
+        broker_use_ssl=None,
+        redis_backend_use_ssl=None,
+        result_backend="redis://127.0.0.1:1/0",
     )
     return app
 
