@@ -131,6 +131,15 @@ def test_the_generated_suite_is_green(copie: Any, answers: dict[str, object]) ->
     assert not re.search(r"failed|error", report.splitlines()[-1])
 
 
+def test_just_dev_serves_its_page_and_ends_whole_however_it_is_ended(
+    template: Path, tmp_path: Path
+) -> None:
+    project = render(template, tmp_path / "project")
+    module = "apps/pipeline/tests/test_dev.py"
+    report = run(project, sys.executable, "-m", "pytest", "-q", "-m", "faults", module)
+    assert re.search(r"^\d+ passed", report.splitlines()[-1]), report
+
+
 @pytest.mark.parametrize("scheduler", ["database", "redbeat"])
 def test_each_python_tree_is_type_clean(template: Path, tmp_path: Path, scheduler: str) -> None:
     project = render(template, tmp_path / "project", beat_scheduler=scheduler)

@@ -22,6 +22,8 @@ from django.conf import settings
 from apps.pipeline.embedded import free_port
 from config.settings.celery import CELERY_RESULT_BACKEND
 
+pytestmark = pytest.mark.faults  # it starts everything there is, twice
+
 PATIENCE = 60  # seconds to wait for what takes a few
 FAMILY = 5  # process groups: its own, broker, web, worker, Beat
 
@@ -120,7 +122,6 @@ def assert_all_end(family: set[int]) -> None:
             os.killpg(group, signal.SIGKILL)
 
 
-@pytest.mark.faults
 def test_closing_the_terminal_leaves_no_process_behind(dev: Dev, tmp_path: Path) -> None:
     window, screen = os.openpty()
     process = start(tmp_path, port=free_port(), screen=os.ttyname(screen))
