@@ -63,7 +63,7 @@ def named_in_time(system: System, row: Row) -> None:
     row.injected, row.accepted, row.done = "3 requests, /healthz, /readyz", 0, 0
     for request in range(3):
         began = time.monotonic()
-        status, answer = system.get(f"/send/work/{request}/1")
+        status, answer = system.get(f"/send/{name}/{request}/1")
         row.recovered(time.monotonic() - began)
         assert status == 503
         assert address in json.loads(answer)["error"]

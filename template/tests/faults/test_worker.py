@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from django.conf import settings
 
 from tests.faults.harness import APP, FULL, PATIENCE, Row, System
 from tests.faults.servers import Server, wait_until
@@ -55,8 +56,8 @@ def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
 
 @pytest.mark.faults("a deploy: SIGTERM while a task longer than the grace runs")
 def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
-    grace, spare = 0 if FULL else 3, 10
-    seconds = 40 if FULL else 8
+    grace = settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT if FULL else 3
+    seconds = grace + 10  # what the task takes
     with System(broker, grace=grace) as system:
         old = system.worker("old")
         system.web()
@@ -66,9 +67,9 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
         began = time.monotonic()
         old.retire()
         old.send(signal.SIGTERM)
-        code = old.wait_end((grace or 20) + spare)
+        code = old.wait_end(grace + 10)
         left = time.monotonic() - began
-        row.injected = f"grace {grace or 20} s, left after {left:.1f} s with {code}"
+        row.injected = f"grace {grace} s, left after {left:.1f} s with {code}"
         row.accepted, row.done = len(sent), 0
         assert code == 0
         assert system.waiting() == 1
