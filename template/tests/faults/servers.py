@@ -163,12 +163,14 @@ class RabbitMQ(Server):
 
     def __exit__(self, *error: object) -> None:
         self.end(signal.SIGKILL)
-        subprocess.run(
-            ["epmd", "-port", str(self.names), "-kill"],
-            env=os.environ | self.variables(),
-            capture_output=True,
-            check=False,
-        )
+        wait_until(self._forgotten, START_TIMEOUT, "the end of its name service")
+
+    def _forgotten(self) -> bool:
+        """End the name service, which refuses until it has noticed that its node is gone."""
+        command = ["epmd", "-port", str(self.names), "-kill"]
+        variables = os.environ | self.variables()
+        done = subprocess.run(command, env=variables, capture_output=True, check=False)
+        return b"living nodes" not in done.stdout + done.stderr
 
 
 class PostgreSQL(Server):

@@ -59,7 +59,7 @@ def test_a_frozen_broker_is_named_within_three_seconds(broker: Server, row: Row)
 
 def named_in_time(system: System, row: Row) -> None:
     """Three requests, as the first may find what a later one does not."""
-    address = f"127.0.0.1:{system.broker.port}"
+    name, address = "work", f"127.0.0.1:{system.broker.port}"
     row.injected, row.accepted, row.done = "3 requests, /healthz, /readyz", 0, 0
     for request in range(3):
         began = time.monotonic()
