@@ -164,8 +164,9 @@ CELERY_TIMEZONE = env.str("TIME_ZONE")
 # Results nobody fetched are dropped after a day.
 CELERY_RESULT_EXPIRES = 24 * 60 * 60
 
-# A task that has started says so, so that "pending" means "not begun".
-CELERY_TASK_TRACK_STARTED = True
+# Saying that a task has started would lose it where the result store is away: Celery takes the
+# error for the task's own, and acknowledges what never ran.
+CELERY_TASK_TRACK_STARTED = False
 
 # Messages are JSON: pickle would let whoever reaches the broker run code in the worker.
 CELERY_TASK_SERIALIZER = "json"
