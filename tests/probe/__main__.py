@@ -1,0 +1,71 @@
+"""Send tasks as a web process does, and see what becomes of them: `python -m apps.probe`."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import django
+from celery import chord
+from config.celery import app
+from django.utils import timezone
+
+PATIENCE = 300  # seconds for what takes a few, on a machine that is very busy
+
+django.setup()
+
+from apps.probe.tasks import add, echo, total, unlucky  # noqa: E402 - Django comes first
+
+BACKEND: str = app.conf.result_backend
+KEEPS_RESULTS = BACKEND != "disabled://"
+JOINS_RESULTS = KEEPS_RESULTS and BACKEND != "rpc://"
+
+
+def noted(true: Callable[[str, str, object], bool]) -> tuple[object, float]:
+    """Wait for a note of a task that is meant; give what it returned, and when."""
+    deadline = time.monotonic() + PATIENCE
+    notes = Path(os.environ["PROBE_NOTES"])
+    while time.monotonic() < deadline:
+        for line in notes.read_text().splitlines() if notes.exists() else ():
+            task_id, name, result, at = json.loads(line)
+            if true(task_id, name, result):
+                return result, at
+        time.sleep(0.05)
+    raise AssertionError("no such task was done: the logs of worker and Beat say why")
+
+
+def is_refused(call: Callable[[], object]) -> bool:
+    """Whether Celery says that its result backend cannot do this."""
+    try:
+        call()
+    except NotImplementedError:
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    due = timezone.now() + timedelta(seconds=3)
+    sum_of_two = add.delay(2, 3)
+    retried = unlucky.delay()
+    waited = echo.apply_async(args=["later"], eta=due)
+    if JOINS_RESULTS:
+        joined = chord([add.s(1, 1), add.s(2, 2)])(total.s())
+        assert joined.get(timeout=PATIENCE) == 6
+    else:
+        assert is_refused(lambda: chord([add.s(1, 1), add.s(2, 2)])(total.s()))
+
+    if KEEPS_RESULTS:
+        assert sum_of_two.get(timeout=PATIENCE) == 5
+    else:
+        assert is_refused(lambda: sum_of_two.get(timeout=PATIENCE))
+    assert noted(lambda task_id, *_: task_id == sum_of_two.id)[0] == 5
+    assert noted(lambda task_id, *_: task_id == retried.id)[0] == 1
+
+    word, at = noted(lambda task_id, *_: task_id == waited.id)
+    assert (word, at >= due.timestamp()) == ("later", True)
+
+    word = os.environ["PROBE_WORD"]
+    noted(lambda _, name, result: (name, result) == (echo.name, word))
+    print("A result, a retry, an ETA, Beat", *(["and a chord"] if JOINS_RESULTS else []))
