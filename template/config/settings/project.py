@@ -1,0 +1,22 @@
+"""Yours: what this project adds to the template's settings, or changes in them.
+
+`local`, `test` and `production` start from here. Updates of the template never touch this file, and
+lines of their own keep what you add apart from what the template changes.
+"""
+
+from config.settings.base import *  # noqa: F403
+from config.settings.base import INSTALLED_APPS
+
+# Your apps, and those that you install. Their tasks.py and schedules.py are found by themselves.
+INSTALLED_APPS += ["apps.tasks", "apps.users"]
+AUTH_USER_MODEL = "users.User"
+
+# MIDDLEWARE += ["…"]
+
+# Which queue a task waits in, as {"apps.shop.tasks.*": {"queue": "mail"}}, and all queues that a
+# worker takes from when its command names none, as [Queue("celery"), Queue("mail")] of kombu.
+# CELERY_TASK_ROUTES = {}
+# CELERY_TASK_QUEUES = []
+
+# The landing page's button runs this task with a sentence.
+LANDING_TASK = "apps.tasks.tasks.example_task"

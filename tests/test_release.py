@@ -1,0 +1,86 @@
+"""The recipe that makes a release: what it refuses, and what it leaves behind."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import copy_tree, git
+from projects import run
+from rendering import ROOT
+
+TOLD = """## [Unreleased]
+
+## [7.0.0] - 2030-01-01
+
+### Changed
+
+- The colour of the office.
+"""
+
+UV = """#!/bin/sh
+# Runs what comes after `uv run`; the tests of the template end as the test here wants.
+shift
+case "$1" in pytest) exit "${TESTS_END:?}" ;; esac
+exec "$@"
+"""
+
+
+@pytest.fixture
+def repository(own_environment: None, tmp_path: Path) -> Path:
+    """The template in a repository of its own, with a version that the changelog tells of."""
+    repository = tmp_path / "template"
+    copy_tree(ROOT, repository)
+    changelog = repository / "CHANGELOG.md"
+    text = changelog.read_text(encoding="utf-8")
+    changelog.write_text(text.replace("## [Unreleased]\n", TOLD, 1), encoding="utf-8")
+    git(repository, "commit", "--quiet", "--all", "--message", "Tell of 7.0.0")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "uv").write_text(UV)
+    (tmp_path / "bin" / "uv").chmod(0o755)
+    return repository
+
+
+def release(repository: Path, version: str, *, tests_end: int = 0, code: int = 0) -> str:
+    just = shutil.which("just") or pytest.fail("just is missing")
+    return run(
+        repository,
+        *("env", f"PATH={repository.parent / 'bin'}:{Path(just).parent}:/usr/bin:/bin"),
+        *(just, "release", version),
+        codes=(code,),
+        TESTS_END=str(tests_end),
+    )
+
+
+def test_a_release_is_tagged_and_kept_as_an_archive(repository: Path) -> None:
+    assert "v7.0.0 is tagged" in release(repository, "7.0.0")
+    assert git(repository, "describe").strip() == "v7.0.0"
+    assert git(repository, "status", "--porcelain") == ""
+    assert (repository / "tests" / "releases" / "v7.0.0.tar.xz").is_file()
+    version = re.search(r'^version = "(.+)"$', (repository / "pyproject.toml").read_text(), re.M)
+    assert version
+    assert version[1] == "7.0.0"
+    assert "There is a v7.0.0 already" in release(repository, "7.0.0", code=1)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("7.0", "Write the version as three numbers"),
+        ("v7.0.0", "Write the version as three numbers"),
+        ("7.0.1", "CHANGELOG.md says nothing under '## [7.0.1]"),
+        ("7.0.0", "The update tests fail"),
+    ],
+)
+def test_what_is_not_ready_is_refused(repository: Path, version: str, words: str) -> None:
+    before = git(repository, "rev-parse", "HEAD")
+    assert words in release(repository, version, tests_end=1, code=1)
+    assert git(repository, "rev-parse", "HEAD") == before
+    assert git(repository, "tag", "--list", "v7*") == ""
+    assert git(repository, "status", "--porcelain") == ""
+
+
+def test_changes_that_are_not_committed_are_refused(repository: Path) -> None:
+    (repository / "README.md").write_text("Unfinished\n")
+    assert "Commit or stash your changes first" in release(repository, "7.0.0", code=1)
+    assert git(repository, "tag", "--list", "v7*") == ""
