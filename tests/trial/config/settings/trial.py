@@ -1,0 +1,12 @@
+"""The local settings, with an app more, and times that a test can wait for."""
+
+from config.settings.local import *  # noqa: F403
+from config.settings.local import CELERY_BROKER_TRANSPORT_OPTIONS, INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "apps.trial"]
+
+CELERY_TASK_SOFT_TIME_LIMIT = 27
+CELERY_TASK_TIME_LIMIT = 28
+if "visibility_timeout" in CELERY_BROKER_TRANSPORT_OPTIONS:
+    CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = 30
+CELERY_BROKER_HEARTBEAT = 6  # RabbitMQ gives a silent worker's tasks to another after twice that
