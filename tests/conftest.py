@@ -12,9 +12,13 @@ from typing import Any
 import plumbum
 import pytest
 from rendering import ROOT
+from table import pytest_terminal_summary as pytest_terminal_summary
 
 SERVERS = {"redis": 6379, "rabbitmq": 5672, "postgres": 5432, "mariadb": 3306}
-"""The port on loopback of each server that `@pytest.mark.live(...)` may name."""
+"""The port on loopback of each running server that `@pytest.mark.live(...)` may name.
+
+Any other name in that mark is a program, which a test starts for itself.
+"""
 
 IDENTITY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -111,6 +115,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail where a test that needs a real server would be skipped",
     )
+    parser.addoption(
+        "--all-cells",
+        action="store_true",
+        help="run every cell of the matrix, not only enough of them for every pair of answers",
+    )
+    parser.addoption(
+        "--write-table",
+        metavar="FILE",
+        help="write the page with the matrix's table to this file",
+    )
 
 
 @cache
@@ -123,15 +137,56 @@ def reachable(port: int) -> bool:
     return True
 
 
-def missing_servers(item: pytest.Item) -> list[str]:
-    """The servers that the test's `live` marks name and that are not there."""
-    names = [name for mark in item.iter_markers("live") for name in mark.args]
-    return [f"{name} on port {SERVERS[name]}" for name in names if not reachable(SERVERS[name])]
+@cache
+def program(name: str) -> str | None:
+    """Where a program is; servers may stand beside those that everybody calls."""
+    hidden = [
+        *Path("/usr/lib/postgresql").glob("*/bin"),
+        Path("/usr/local/sbin"),
+        Path("/usr/sbin"),
+    ]
+    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, hidden)))
+
+
+@cache
+def engine() -> bool:
+    """Whether a container engine answers."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "version"], capture_output=True).returncode == 0
+
+
+def missing(item: pytest.Item) -> Iterator[str]:
+    """What the test's marks ask for and what is not there."""
+    for name in (name for mark in item.iter_markers("live") for name in mark.args):
+        if name not in SERVERS and not program(name):
+            yield f"the program {name}"
+        if name in SERVERS and not reachable(SERVERS[name]):
+            yield f"{name} on port {SERVERS[name]}"
+    if item.get_closest_marker("containers") and not engine():
+        yield "a container engine"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if missing := missing_servers(item):
-        pytest.skip(f"not reachable: {', '.join(missing)}")
+    if absent := list(missing(item)):
+        pytest.skip(f"not here: {', '.join(absent)}")
+
+
+SLOWEST_FIRST = ("containers", "faults", "live")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes: no process is left alone with one at the end."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        rank = next((n for n, name in enumerate(SLOWEST_FIRST) if name in marks), 9)
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if cell := parameters.get("cell"):
+            item.user_properties.append(("cell", cell.row()))  # for the table at the end
 
 
 @pytest.hookimpl(wrapper=True)
@@ -139,8 +194,9 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    required = item.config.getoption("--require-live") and item.get_closest_marker("live")
-    if required and report.skipped and not hasattr(report, "wasxfail"):
+    live = item.get_closest_marker("live") or item.get_closest_marker("containers")
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if live and skipped and item.config.getoption("--require-live"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"--require-live: {reason}"

@@ -22,7 +22,17 @@ OTHER_BROKERS = [
 ]
 """A broker URL of every other scheme, and of a server that the stack does not ship."""
 
+URLS = {url.partition("://")[0]: url for url in [*OTHER_BROKERS, *BROKERS.values()]}
+"""A broker URL of every scheme."""
+
+KINDS = {"rediss": "redis", "redis+socket": "redis", "amqps": "amqp"}
+"""What kind of broker a scheme stands for, where the two differ."""
+
 SPEAKS_REDIS = ("redis", "sentinel")
+
+BACKENDS = ("redis", "django-db", "rpc", "none", "redis://results.example.com:6379/3")
+
+SCHEDULERS = ("database", "redbeat", "file")
 
 
 def allowed(broker: str, backend: str, scheduler: str) -> bool:
@@ -34,11 +44,7 @@ def allowed(broker: str, backend: str, scheduler: str) -> bool:
 
 COMBINATIONS = [
     {"broker_url": BROKERS[broker], "result_backend": backend, "beat_scheduler": scheduler}
-    for broker, backend, scheduler in product(
-        BROKERS,
-        ("redis", "django-db", "rpc", "none", "redis://results.example.com:6379/3"),
-        ("database", "redbeat", "file"),
-    )
+    for broker, backend, scheduler in product(BROKERS, BACKENDS, SCHEDULERS)
     if allowed(broker, backend, scheduler)
 ] + [{"broker_url": url} for url in OTHER_BROKERS]
 """Every allowed combination of broker kind, result backend and scheduler, as answers."""

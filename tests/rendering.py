@@ -5,6 +5,10 @@ refuses a name that is no question: Copier itself ignores a misspelt one, and th
 look at the default.
 """
 
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,21 @@ def render(template: Path, destination: Path, **answers: object) -> Path:
         vcs_ref="HEAD",
     )
     return destination
+
+
+def render_all(template: Path, root: Path, answers: Sequence[dict[str, Any]]) -> list[Path]:
+    """Copy a project of each of the answers to a directory of its own under `root`, in parallel."""
+    plain = root / "template"  # without history, which takes Copier longer
+    shutil.copytree(template, plain, ignore=shutil.ignore_patterns(".git"))
+    projects = root / "projects"
+    projects.mkdir()
+    places = [projects / f"project-{number:03}" for number in range(len(answers))]
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(_render_one, repeat(plain), places, answers))
+
+
+def _render_one(template: Path, destination: Path, answers: dict[str, Any]) -> Path:
+    return render(template, destination, **answers)
 
 
 def recorded(project: Path) -> dict[str, Any]:

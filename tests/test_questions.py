@@ -154,6 +154,7 @@ def test_the_defaults_give_the_system_of_the_specification(ask: Ask) -> None:
         "stack_broker": "redis",
         "broker_in_stack": True,
         "redis_in_stack": True,
+        "parts": ["github"],
     }
 
 
@@ -839,7 +840,7 @@ def test_compose_ships_a_broker_exactly_when_the_host_is_its_service(
 ) -> None:
     assert not broker_refusal(url)
     values: dict[str, object] = {"broker_url": url, "result_backend": "none"}
-    for name in DERIVED:
+    for name in DERIVED[: DERIVED.index("parts")]:
         default = ENVIRONMENT.from_string(QUESTIONS[name]["default"])
         values[name] = default.render(values)
     assert values["broker_scheme"] == url.partition("://")[0]
@@ -1196,18 +1197,23 @@ def test_a_person_with_a_name_without_latin_letters_is_asked_for_a_slug(
 def test_a_test_without_its_server_is_skipped_and_fails_where_servers_are_required(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = live: needs servers\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n live: servers\n containers: too\n")
     (tmp_path / "test_live.py").write_text(
         "import conftest, pytest\n"
         "conftest.SERVERS['nowhere'] = 1\n"
         "@pytest.mark.live('nowhere')\n"
         "def test_live(): pass\n"
+        "@pytest.mark.live('no-program')\n"
+        "def test_program(): pass\n"
+        "@pytest.mark.containers\n"
+        "def test_containers(): pass\n"
         "@pytest.mark.skip('of old')\n"
         "def test_other(): pass\n"
     )
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "conftest", "-p", "no:cacheprovider"]
     command += ["-p", "no:django", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "PYTEST_ADDOPTS": ""}
+    environment["DOCKER_HOST"] = f"unix://{tmp_path}/nothing.sock"
     runs = [
         subprocess.Popen(
             [*command, *extra],
@@ -1219,10 +1225,12 @@ def test_a_test_without_its_server_is_skipped_and_fails_where_servers_are_requir
         for extra in ([], ["--require-live"])
     ]
     skipped, required = (run.communicate(timeout=60)[0] for run in runs)
-    assert "not reachable: nowhere on port 1" in skipped
-    assert "2 skipped" in skipped
-    assert "--require-live: Skipped: not reachable: nowhere on port 1" in required
-    assert "1 skipped, 1 error" in required
+    absent = ("nowhere on port 1", "the program no-program", "a container engine")
+    for each in absent:
+        assert f"not here: {each}" in skipped
+        assert f"--require-live: Skipped: not here: {each}" in required
+    assert "4 skipped" in skipped
+    assert "1 skipped, 3 errors" in required
     assert [run.returncode for run in runs] == [0, 1]
 
 

@@ -2,11 +2,8 @@
 
 import ast
 import re
-import shutil
 import sys
 import tomllib
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import pytest
 import yaml
 from conftest import git
 from projects import COMBINATIONS, python_tree, run
-from rendering import ROOT, recorded, render
+from rendering import ROOT, recorded, render, render_all
 
 SUITES = [
     {},
@@ -33,16 +30,7 @@ SUITES = [
 @pytest.fixture(scope="module")
 def projects(template: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A project of every combination, each in a directory of its own under one root."""
-    plain = tmp_path_factory.mktemp("plain") / "template"
-    shutil.copytree(template, plain, ignore=shutil.ignore_patterns(".git"))
-    root = tmp_path_factory.mktemp("projects")
-    places = [root / f"project-{number:03}" for number in range(len(COMBINATIONS))]
-    with ProcessPoolExecutor() as pool:
-        return list(pool.map(render_one, repeat(plain), places, COMBINATIONS))
-
-
-def render_one(template: Path, destination: Path, answers: dict[str, str]) -> Path:
-    return render(template, destination, **answers)
+    return render_all(template, tmp_path_factory.mktemp("combinations"), COMBINATIONS)
 
 
 def rendered_from_jinja(project: Path) -> list[Path]:
@@ -98,9 +86,14 @@ def test_python_files_hold_no_answers_and_differ_only_in_which_there_are(
 ) -> None:
     assert not list((ROOT / "template").rglob("*.py.jinja"))
     trees = {python_tree(project) for project in projects}
-    assert len(trees) == 2
-    redbeat = {name for name, _ in set.symmetric_difference(*map(set, trees))}
-    assert redbeat == {"apps/pipeline/beat/redbeat.py"}
+    names = [frozenset(name for name, _ in tree) for tree in trees]
+    everywhere, somewhere = names[0].intersection(*names), names[0].union(*names)
+    assert len(next(iter(trees)).union(*trees)) == len(somewhere)  # of each name there is one
+    assert somewhere - everywhere == {
+        "apps/pipeline/admin.py",
+        "apps/pipeline/beat/redbeat.py",
+        "apps/pipeline/tests/test_admin.py",
+    }
 
 
 def test_the_answers_are_recorded_and_the_defaults_are_the_documented_ones(
@@ -117,6 +110,8 @@ def test_the_answers_are_recorded_and_the_defaults_are_the_documented_ones(
         "monitoring": [],
         "kubernetes": False,
         "ci": "github",
+        "parts_at_first": ["github"],
+        "parts_now": ["github"],
     }
 
 
@@ -140,9 +135,15 @@ def test_just_dev_serves_its_page_and_ends_whole_however_it_is_ended(
     assert re.search(r"^\d+ passed", report.splitlines()[-1]), report
 
 
-@pytest.mark.parametrize("scheduler", ["database", "redbeat"])
-def test_each_python_tree_is_type_clean(template: Path, tmp_path: Path, scheduler: str) -> None:
-    project = render(template, tmp_path / "project", beat_scheduler=scheduler)
+@pytest.mark.parametrize(
+    "answers",
+    [{}, {"beat_scheduler": "redbeat", "result_backend": "django-db"}],
+    ids=["least", "most"],
+)
+def test_each_python_file_is_type_clean(
+    template: Path, tmp_path: Path, answers: dict[str, str]
+) -> None:
+    project = render(template, tmp_path / "project", **answers)
     assert "Success" in run(project, "mypy")
 
 
@@ -210,4 +211,4 @@ def test_the_default_project_stays_small(template: Path, tmp_path: Path) -> None
         and "migrations" not in Path(name).parts
         and Path(name).name not in ("conftest.py", "testing.py")
     )
-    assert count < 2000
+    assert count < 2100

@@ -10,14 +10,16 @@ from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
-# Redis' transports, without the moments in which a broker that restarts costs a message.
+# Transports without the moments in which a broker costs a message or a caller's patience.
 TRANSPORT_ALIASES.update(
+    amqp="apps.pipeline.transport:AMQPTransport",
+    amqps="apps.pipeline.transport:AMQPSTransport",
     redis="apps.pipeline.transport:Transport",
     rediss="apps.pipeline.transport:Transport",
     sentinel="apps.pipeline.transport:SentinelTransport",
 )
 
-app = Celery("config", task_cls="apps.pipeline.task:Task")
+app = Celery("config", amqp="apps.pipeline.queues:AMQP", task_cls="apps.pipeline.task:Task")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 # `celery beat` looks for CELERY_BEAT_SCHEDULER in the environment as soon as this module is there:
 # the settings have to have been read by then, for they put it into Celery's words.

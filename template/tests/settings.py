@@ -2,6 +2,4 @@
 
 from config.settings.local import *  # noqa: F403
 
-CELERY_BEAT_SCHEDULE = {
-    "tick": {"task": "apps.tasks.tasks.example_task", "schedule": 1.0, "args": ("tick",)}
-}
+CELERY_BEAT_SCHEDULE = {"tick": {"task": "apps.pipeline.tasks.ping", "schedule": 1.0}}

@@ -24,7 +24,6 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Info
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import autodiscover_modules
 from kombu import Connection
 from kombu.utils.url import url_to_parts
 
@@ -34,6 +33,7 @@ AMQP = ("amqp", "amqps", "pyamqp")
 REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 # After so many seconds these brokers give a message to another worker, unless told otherwise.
 VISIBILITY_TIMEOUT = {**dict.fromkeys(REDIS, 3600), "sqs": 1800}
+SECOND, HALF_AN_HOUR = timedelta(seconds=1), timedelta(minutes=30)
 LEAVING = 5  # seconds a worker needs to leave after its soft shutdown: 3 were measured
 
 REDBEAT = ("key_prefix", "lock_key", "lock_timeout", "redis_options", "redis_url", "redis_use_ssl")
@@ -54,7 +54,7 @@ def limits() -> Iterator[CheckMessage]:
     A retry is what waits in a worker with an ETA: Beat sends a schedule's task when it is due, and
     a countdown stands in the code that sends, where nobody can see it.
     """
-    autodiscover_modules("tasks")
+    schedules.import_tasks()
     tasks = [task for name, task in current_app.tasks.items() if not name.startswith("celery.")]
     conf = current_app.conf
     hard = conf.task_time_limit or 0
@@ -112,12 +112,16 @@ def _unusable(schedule: schedules.Schedule) -> str | None:
     match schedule.when:
         case timedelta() as interval if interval <= timedelta(0):
             return "its interval is not above zero."
+        case timedelta() as interval if interval > HALF_AN_HOUR and interval % SECOND:
+            return "its interval is above half an hour: round it to whole seconds."
         case datetime(tzinfo=None):
             return "its moment has no time zone: give it tzinfo=UTC, for example."
         case schedules.Solar(event=event) if event not in get_args(schedules.SolarEvent):
             return f"{event!r} is no event. {_near(event, get_args(schedules.SolarEvent))}"
         case schedules.Solar() if find_spec("ephem") is None:
             return "the sun's events need the package ephem: uv add ephem"
+    if schedule.expires is not None and schedule.expires <= timedelta(0):
+        return "its expiry is not above zero."
     try:
         schedules.celery_schedule(schedule.when)
         json.dumps([list(schedule.args), dict(schedule.kwargs)])
@@ -185,7 +189,7 @@ def _unreadable(url: str) -> str | None:
         return f"cannot be used: {error.args[0] if error.args else error}."
     if not host and kind not in ("filesystem", "memory", "redis+socket", "sqs"):
         return f"names no host: write {kind}://host/…"
-    if kind in ("redis", "rediss") and path and not path.isdigit():
+    if kind in ("redis", "rediss", "sentinel") and path and not path.isdigit():
         return f"ends in {path!r}, where Redis has the number of a database."
     return None
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from importlib import import_module
+from math import ceil
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -47,7 +48,10 @@ class Crontab:
 
 @dataclass(frozen=True, kw_only=True)
 class Solar:
-    """An event of the sun at a place; degrees north and degrees east are positive."""
+    """An event of the sun at a place; degrees north and degrees east are positive.
+
+    Celery computes it with the package ephem: `uv add ephem`.
+    """
 
     event: SolarEvent
     latitude: float
@@ -66,6 +70,11 @@ class Schedule:
     queue: str | None = None
     expires: timedelta | None = None
     enabled: bool = True
+
+    @property
+    def expires_after(self) -> int | None:
+        """Seconds, whole ones for the database's sake; None where it does not expire."""
+        return None if self.expires is None else ceil(self.expires.total_seconds())
 
 
 def declared() -> dict[str, Schedule]:
@@ -86,9 +95,16 @@ def declared() -> dict[str, Schedule]:
     return found
 
 
-def unknown_task(path: str) -> str | None:
-    """Say what is wrong with a task path that no app registers, with the near misses; else None."""
+def import_tasks() -> None:
+    """Import every module that a worker would: each app's `tasks`, and those of CELERY_IMPORTS."""
     autodiscover_modules("tasks")
+    for module in current_app.loader.default_modules:
+        current_app.loader.import_task_module(module)
+
+
+def unknown_task(path: str) -> str | None:
+    """Say what is wrong with a task path that nobody registers, with the near misses; else None."""
+    import_tasks()
     if path in current_app.tasks:
         return None
     near = get_close_matches(path, current_app.tasks.keys())
@@ -108,7 +124,7 @@ def as_beat_schedule() -> dict[str, dict[str, object]]:
                 name: value
                 for name, value in (
                     ("queue", schedule.queue),
-                    ("expires", schedule.expires and schedule.expires.total_seconds()),
+                    ("expires", schedule.expires_after),
                 )
                 if value is not None
             },
@@ -130,3 +146,5 @@ def celery_schedule(when: timedelta | Crontab | Solar | datetime) -> BaseSchedul
             return solar(when.event, when.latitude, when.longitude)
         case datetime():
             return clocked(when)
+        case _:
+            raise TypeError("its time is no timedelta, Crontab, Solar or datetime.")

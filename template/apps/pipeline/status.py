@@ -13,11 +13,11 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error as DatabaseError
 from kombu.exceptions import OperationalError
-from kombu.utils.url import maybe_sanitize_url
 
 from apps.pipeline import heartbeat
 from apps.pipeline.schedules import declared
 from apps.pipeline.sync import sync
+from apps.pipeline.task import broker_address
 from apps.pipeline.tasks import ping
 
 
@@ -51,7 +51,7 @@ def migrations() -> Part:
 def broker() -> Part:
     """Can this process reach the broker?"""
     try:
-        address = maybe_sanitize_url(current_app.conf.broker_url)
+        address = broker_address(current_app)
         link: Any = current_app.connection_for_write()
     except (KeyError, ValueError):
         return Part("broker", False, "has a URL that cannot be read: see manage.py check")

@@ -26,14 +26,14 @@ NOTE = (
 )
 
 
-def sync(*, dry_run: bool = False) -> list[str]:
-    """Make the rows match the declarations; say what changed, a line each.
+def sync(*, dry_run: bool = False, drop: bool = False) -> list[str]:
+    """Make the rows match the declarations, or drop those; say what changed, a line each.
 
     A dry run says the same and changes nothing. Two at once take turns.
     """
     with transaction.atomic():
         _take_turns()
-        changes = _apply()
+        changes = _apply({} if drop else declared())
         if dry_run:
             transaction.set_rollback(True)
     return changes
@@ -58,38 +58,38 @@ def _take_turns() -> None:
     PeriodicTasks.objects.select_for_update().get(ident=1)
 
 
-def _apply() -> list[str]:
+def _apply(schedules: dict[str, Schedule]) -> list[str]:
     from django_celery_beat.models import PeriodicTask
 
-    schedules = declared()
-    owned = {
-        mark[MARK]: row
-        for row in PeriodicTask.objects.filter(headers__contains=MARK)
-        if MARK in (mark := json.loads(row.headers))
-    }
+    owned: dict[str, PeriodicTask] = {}
+    for row in PeriodicTask.objects.filter(headers__contains=MARK).order_by("pk"):
+        if isinstance(name := _headers(row).get(MARK), str):
+            owned.setdefault(name, row)  # a copy that somebody made of it is theirs
     changes = []
-    for name in owned.keys() - schedules.keys():
+    for name in sorted(owned.keys() - schedules.keys()):
         owned[name].delete()
         changes.append(f"removed: {name}")
     for name, schedule in schedules.items():
-        row = owned.get(name)
-        taken = PeriodicTask.objects.filter(name=name).exclude(pk=row and row.pk).exists()
+        own = owned.get(name)
+        taken = PeriodicTask.objects.filter(name=name).exclude(pk=own and own.pk).exists()
         if taken:
             changes.append(f"not written: {name} (a row of this name was made by hand: rename it)")
-        elif row is None:
-            PeriodicTask.objects.create(**_fields(schedule), enabled=schedule.enabled)
+        elif own is None:
+            PeriodicTask.objects.create(**_fields(schedule), enabled=_is_on(schedule))
             changes.append(f"added: {name}")
-        elif differing := _update(row, schedule):
+        elif differing := _update(own, schedule):
             changes.append(f"changed: {name} ({', '.join(differing)})")
     return changes
 
 
 def _update(row: "PeriodicTask", schedule: Schedule) -> list[str]:
     fields = _fields(schedule)
-    if json.loads(row.headers).get("declared_enabled") != schedule.enabled:
-        fields["enabled"] = schedule.enabled  # the code changed its mind, not the admin
+    if _headers(row).get("declared_enabled") != schedule.enabled:
+        fields["enabled"] = _is_on(schedule)  # the code changed its mind, not the admin
     if fields["clocked"] != row.clocked:
-        fields |= {"enabled": schedule.enabled, "total_run_count": 0}  # a new moment to run once
+        fields |= {"enabled": _is_on(schedule), "total_run_count": 0}  # a new moment to run once
+    if fields.get("enabled") and not row.enabled:
+        fields["last_run_at"] = None  # what was due while it was off is not made up for
     differing = [name for name, value in fields.items() if getattr(row, name) != value]
     if differing:
         for name in differing:
@@ -98,15 +98,29 @@ def _update(row: "PeriodicTask", schedule: Schedule) -> list[str]:
     return differing
 
 
+def _headers(row: "PeriodicTask") -> dict[str, Any]:
+    """Those of the row; none where a person wrote something else there."""
+    try:
+        headers = json.loads(row.headers)
+    except ValueError:
+        return {}
+    return headers if isinstance(headers, dict) else {}
+
+
+def _is_on(schedule: Schedule) -> bool:
+    """A moment that is past when it is first read stays past, as with every scheduler."""
+    is_past = isinstance(schedule.when, datetime) and schedule.when <= timezone.now()
+    return schedule.enabled and not is_past
+
+
 def _fields(schedule: Schedule) -> dict[str, Any]:
-    expires = schedule.expires
     return {
         "name": schedule.name,
         "task": schedule.task,
         "args": json.dumps(list(schedule.args)),
         "kwargs": json.dumps(dict(schedule.kwargs)),
         "queue": schedule.queue,
-        "expire_seconds": expires and int(expires.total_seconds()),
+        "expire_seconds": schedule.expires_after,
         "one_off": isinstance(schedule.when, datetime),
         "headers": json.dumps({MARK: schedule.name, "declared_enabled": schedule.enabled}),
         "description": NOTE,
@@ -134,7 +148,8 @@ def _when(when: timedelta | Crontab | Solar | datetime) -> dict[str, models.Mode
             zone = pattern.pop("time_zone") or settings.TIME_ZONE
             columns["crontab"] = _first(CrontabSchedule, timezone=zone, **pattern)
         case Solar():
-            columns["solar"] = _first(SolarSchedule, **asdict(when))
+            place = {axis: round(getattr(when, axis), 6) for axis in ("latitude", "longitude")}
+            columns["solar"] = _first(SolarSchedule, event=when.event, **place)
         case datetime():
             columns["clocked"] = _first(ClockedSchedule, clocked_time=when)
     return columns

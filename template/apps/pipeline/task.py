@@ -2,14 +2,22 @@
 
 from typing import TYPE_CHECKING, Any
 
+from celery import Celery
 from celery.contrib.django import task
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
+
+from apps.pipeline import queues
 
 if TYPE_CHECKING:
     DjangoTask = task.DjangoTask[Any, Any]
 else:
     DjangoTask = task.DjangoTask  # has no type parameters at run time
+
+
+def broker_address(app: Celery) -> str:
+    """The broker's URL, or its several ones, without passwords."""
+    return ";".join(maybe_sanitize_url(url) for url in app.conf.broker_url.split(";"))
 
 
 class Task(DjangoTask):
@@ -18,16 +26,31 @@ class Task(DjangoTask):
     # Seconds until another try, where a task does not say: after its process was killed too.
     default_retry_delay = 10
 
-    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+    def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send the task.
 
         Raises kombu's OperationalError, which names the broker, when that does not take it.
         """
+        if queues.is_quorum(self.app):
+            delay = queues.whole_seconds(self.app, options.get("countdown"), options.get("eta"))
+            options |= {"countdown": delay, "eta": None}
         try:
-            return super().apply_async(*args, **kwargs)
+            return super().apply_async(*args, **options)
         except (OperationalError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "result store" not in str(error):
                 raise
             reason = error.__cause__ or error.__context__ or error
-            url = maybe_sanitize_url(self.app.conf.broker_url)
-            raise OperationalError(f"{url} does not take {self.name}: {reason}") from error
+            address = broker_address(self.app)
+            raise OperationalError(f"{address} does not take {self.name}: {reason}") from error
+
+    def signature_from_request(
+        self,
+        request: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """What a retry sends, to the queue that the task came from: RabbitMQ's delay hides that."""
+        queue = queue or queues.queue_of(self.app, (request or self.request).delivery_info)
+        return super().signature_from_request(request, args, kwargs, queue, **options)

@@ -42,7 +42,9 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
     """The project's tasks in an application on the real broker: what is sent waits there."""
     for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
         monkeypatch.delenv(name, raising=False)  # Celery prefers these to `conf`
-    app = Celery("live", set_as_current=False, task_cls=project_app.task_cls)
+    app = Celery(
+        "live", amqp=project_app.amqp_cls, set_as_current=False, task_cls=project_app.task_cls
+    )
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(
         broker_url=broker_url,

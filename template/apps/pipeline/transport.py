@@ -1,12 +1,16 @@
-"""Kombu's Redis transport, without the moments in which a broker that restarts costs a message.
+"""Kombu's transports, without the moments in which a broker costs a message or a caller's patience.
 
-`config/celery.py` names these classes for the URLs that Redis answers. Both pieces belong upstream.
+`config/celery.py` names these classes for the URLs that Redis and AMQP brokers answer. Each piece
+belongs upstream.
 """
 
 import logging
 from contextlib import suppress
 from typing import Any, ClassVar
 
+from amqp.exceptions import IrrecoverableConnectionError
+from kombu.exceptions import OperationalError
+from kombu.transport import pyamqp
 from kombu.transport import redis as kombu
 from kombu.transport.virtual import Message
 from redis.exceptions import ConnectionError as Disconnected
@@ -92,3 +96,47 @@ class Transport(Rooted, kombu.Transport):
 
 class SentinelTransport(Rooted, kombu.SentinelTransport):
     Channel = SentinelChannel
+
+
+class UnansweredError(OperationalError, IrrecoverableConnectionError):
+    """The broker may have the message: sent again by itself, it could be there twice."""
+
+
+class AMQPChannel(pyamqp.Channel):
+    """Waits for an answer as long as the transport option `answer_timeout` says, in seconds.
+
+    A broker that is frozen keeps its connections open, and py-amqp waits for it for ever.
+    """
+
+    def wait(
+        self,
+        method: Any,
+        callback: Any = None,
+        timeout: float | None = None,
+        returns_tuple: bool = False,
+    ) -> Any:
+        link = self.connection
+        timeout = timeout or link.answer_timeout
+        try:
+            return super().wait(method, callback, timeout, returns_tuple)
+        except TimeoutError:
+            # A late answer would be taken for that to the next question: nobody asks here again.
+            link.sock.settimeout(0)  # nor waits for the end of its encryption
+            link.collect()
+            raise UnansweredError(f"no answer within {timeout:g} s") from None
+
+
+class AMQPConnection(pyamqp.Connection):
+    Channel = AMQPChannel
+
+    def __init__(self, *args: Any, answer_timeout: float = 30, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.answer_timeout = answer_timeout
+
+
+class AMQPTransport(pyamqp.Transport):
+    Connection = AMQPConnection
+
+
+class AMQPSTransport(AMQPTransport, pyamqp.SSLTransport):
+    pass

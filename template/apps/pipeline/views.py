@@ -1,5 +1,6 @@
 """Health for probes, and the page that shows a newcomer the pipeline at work."""
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.module_loading import import_string
@@ -7,8 +8,6 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from apps.pipeline import status
 from apps.pipeline.trace import trace
-
-EXAMPLE_TASK = "apps.tasks.tasks.example_task"
 
 
 @require_safe
@@ -31,7 +30,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def landing(request: HttpRequest) -> HttpResponse:
     """What runs, and on request one task sent through it. Local settings only."""
     parts = [status.database(), status.broker(), status.worker(), status.beat()]
-    context: dict[str, object] = {"parts": parts, "example_task": EXAMPLE_TASK}
+    context: dict[str, object] = {"parts": parts, "task": settings.LANDING_TASK}
     if request.method == "POST" and status.broker().ok:
-        context["trace"] = trace(import_string(EXAMPLE_TASK), "Hello from the landing page")
+        task = import_string(settings.LANDING_TASK)
+        context["trace"] = trace(task, "Hello from the landing page")
     return render(request, "pipeline/landing.html", context)

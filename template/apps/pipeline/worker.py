@@ -9,18 +9,18 @@ from typing import Any
 from celery import bootsteps
 from celery.signals import task_received
 from celery.worker import consumer, state
-from kombu import Message, Queue
+from kombu import Message
 from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
 
-from apps.pipeline import heartbeat
+from apps.pipeline import heartbeat, queues
 from apps.pipeline.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 # Seconds without a turn of the worker's event loop, or without a message taken while messages wait
 # and there is room, until the heartbeat stops; the watchdog ends the process at 60.
-STUCK_AFTER = 20
+STUCK_AFTER = 15
 
 # A message for a task that this worker does not know is offered again after so many seconds, as a
 # newer worker may be starting; after so many offers it is kept in a queue for a person to look at.
@@ -38,11 +38,11 @@ class Patience(bootsteps.Step):
         super().__init__(parent, **kwargs)
         conf = parent.app.conf
         options, results = conf.broker_transport_options, conf.result_backend_transport_options
-        if "socket_timeout" in options:
-            options = options | {"socket_timeout": 30, "socket_connect_timeout": 5} | PATIENCE
+        times = {"socket_timeout": 30, "socket_connect_timeout": 5, "answer_timeout": 30}
+        times = {name: seconds for name, seconds in times.items() if name in options}
         conf.update(
             broker_connection_timeout=5,
-            broker_transport_options=options,
+            broker_transport_options=options | times | PATIENCE,
             redis_socket_connect_timeout=5,
             redis_socket_timeout=30,
             result_backend_transport_options=results
@@ -150,15 +150,26 @@ class Consumer(consumer.Consumer):
             offers,
             UNKNOWN_OFFERS,
         )
+        if queues.is_quorum(self.app):
+            self._offer_again(message, offers)  # RabbitMQ holds it back
+            return
         self.qos.increment_eventually()  # it takes no place from those that are known
-        self.timer.call_after(UNKNOWN_PAUSE, self._offer_again, (message, offers))
+        self.timer.call_after(UNKNOWN_PAUSE, self._offer_after_pause, (message, offers))
+
+    def _offer_after_pause(self, message: Message, offers: int) -> None:
+        self._offer_again(message, offers)
+        self.qos.decrement_eventually()
 
     def _offer_again(self, message: Message, offers: int) -> None:
         to = message.delivery_info
         destination = {"exchange": to["exchange"], "routing_key": to["routing_key"]}
         if offers >= UNKNOWN_OFFERS:
-            destination = {"routing_key": UNKNOWN_QUEUE, "declare": [Queue(UNKNOWN_QUEUE)]}
+            queue = self.app.amqp.queues.new_missing(UNKNOWN_QUEUE)
+            destination = {"exchange": queue.exchange, "routing_key": UNKNOWN_QUEUE}
+            destination |= {"declare": [queue]}
             logger.error("A task nobody knows is kept in the queue %s: %s", UNKNOWN_QUEUE, to)
+        elif queues.is_quorum(self.app):
+            destination = queues.delayed(to["routing_key"], UNKNOWN_PAUSE)
         with self.app.producer_or_acquire() as producer:
             producer.publish(
                 message.body,
@@ -172,4 +183,3 @@ class Consumer(consumer.Consumer):
                 **destination,
             )
         message.ack()
-        self.qos.decrement_eventually()

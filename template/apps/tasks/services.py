@@ -21,9 +21,10 @@ def register_periodic_task(
 ) -> "PeriodicTask":
     """Register or update a periodic task with an interval schedule.
 
-    The period is one of `IntervalSchedule.PERIOD_CHOICES`. Calling it again changes the same row.
-    Raises ValueError for a task path that is not registered, and ImproperlyConfigured where Beat
-    does not read its schedule from the database.
+    The period is one of `IntervalSchedule.PERIOD_CHOICES`. Calling it again changes the same row;
+    of a schedule that code declares, the next migrate makes again what the code says.
+    Raises ValueError for an interval that is none and for a task path that is not registered, and
+    ImproperlyConfigured where Beat does not read its schedule from the database.
     """
     if not apps.is_installed("django_celery_beat"):
         raise ImproperlyConfigured(
@@ -35,6 +36,11 @@ def register_periodic_task(
 
     from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+    periods = [value for value, _ in IntervalSchedule.PERIOD_CHOICES]
+    if every < 1 or period not in periods:
+        raise ValueError(
+            f"Every {every} {period} is no interval: write 1 or more, of {', '.join(periods)}."
+        )
     schedule = IntervalSchedule.objects.filter(every=every, period=period).first()
     periodic_task, _ = PeriodicTask.objects.update_or_create(
         name=name,
@@ -42,6 +48,8 @@ def register_periodic_task(
             "task": task_path,
             "interval": schedule or IntervalSchedule.objects.create(every=every, period=period),
             "enabled": enabled,
+            "one_off": False,
+            **dict.fromkeys(("crontab", "solar", "clocked")),  # a row has one of the four
         },
     )
     return periodic_task

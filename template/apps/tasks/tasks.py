@@ -13,5 +13,5 @@ def cleanup_inactive_users_task() -> int:
 
 @shared_task
 def example_task(message: str) -> str:
-    """The landing page's button runs this one; keep it, or point the page at a task of your own."""
+    """What the landing page's button runs, until LANDING_TASK names a task of yours."""
     return f"Processed: {message}"

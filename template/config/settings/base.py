@@ -1,13 +1,14 @@
-"""Settings that hold everywhere. `local`, `test` and `production` start from these."""
+"""Settings that hold everywhere. `project`, which is yours, adds to these and may change them."""
 
 import sys
-
-from environs import EnvError
+from difflib import get_close_matches
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 from config.settings.celery import *  # noqa: F403
 from config.settings.celery import CELERY_BEAT_SCHEDULER, CELERY_RESULT_BACKEND
 from config.settings.env import BASE_DIR as BASE_DIR
-from config.settings.env import env
+from config.settings.env import database, env
 
 # Applications
 
@@ -19,8 +20,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "apps.pipeline",
-    "apps.tasks",
-    "apps.users",
 ]
 # Their tables exist only where they are used.
 if CELERY_BEAT_SCHEDULER.endswith(":DatabaseScheduler"):
@@ -57,10 +56,7 @@ TEMPLATES = [
 
 # Data
 
-try:
-    DATABASES = {"default": env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
-except EnvError as error:  # too early for a system check
-    sys.exit(f"{error} Write postgres://name:password@host:5432/name, for example.")
+DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web, worker and Beat write at once: readers go on beside a writer (WAL), a writer waits for
     # its turn (20 s) and takes the lock when its transaction begins, not in the middle of it.
@@ -73,7 +69,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # People
 
-AUTH_USER_MODEL = "users.User"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}
     for validator in (
@@ -88,6 +83,11 @@ AUTH_PASSWORD_VALIDATORS = [
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE")
+try:
+    ZoneInfo(TIME_ZONE)
+except (KeyError, ValueError, OSError):  # too early for a system check
+    near = "".join(get_close_matches(TIME_ZONE, available_timezones(), n=1)) or "Europe/Vienna"
+    sys.exit(f"TIME_ZONE={TIME_ZONE} is no time zone. Write {near}, for example.")
 USE_I18N = True
 USE_TZ = True
 
@@ -98,14 +98,10 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 
 # Logs: one line each, to standard output, for whoever runs the process to collect
 
-LOGGING = {
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
-    },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
-    },
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
 }

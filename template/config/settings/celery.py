@@ -5,18 +5,21 @@ Celery reads the names that begin with `CELERY_`. Times are in seconds.
 
 import os
 import ssl
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import dj_database_url
+from config.settings.env import BASE_DIR, database, env
 
-from config.settings.env import BASE_DIR, env
+# Projects that share a Redis, or an account of SQS, do not meet where each has a prefix of its own.
+PREFIX = env.str("KEY_PREFIX", "")
 
 # Where tasks travel
 
 # The whole URL, its password included, may be given in the environment or in .env.
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
 BROKER_SCHEME = CELERY_BROKER_URL.partition("://")[0]
+SPEAKS_AMQP = BROKER_SCHEME in ("amqp", "amqps")
 SPEAKS_REDIS = BROKER_SCHEME in ("redis", "rediss", "redis+socket", "sentinel")
 
 # `redis` stands for the broker's own Redis, `rpc` for reply queues on the AMQP broker, `none` for
@@ -30,8 +33,8 @@ CELERY_RESULT_BACKEND = {
 
 # Without this the connection is encrypted to whoever answers: rediss:// looks at no certificate,
 # amqps:// at no name in it.
-CELERY_BROKER_USE_SSL: dict[str, Any] = {}
-CELERY_REDIS_BACKEND_USE_SSL: dict[str, Any] = {}
+CELERY_BROKER_USE_SSL: dict[str, Any] | None = None
+CELERY_REDIS_BACKEND_USE_SSL: dict[str, Any] | None = None
 if BROKER_SCHEME == "rediss":
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 elif BROKER_SCHEME == "amqps":
@@ -87,24 +90,36 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
 }
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {**CELERY_TASK_PUBLISH_RETRY_POLICY}
 if SPEAKS_REDIS:
-    CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 1, "socket_connect_timeout": 1}
-CELERY_REDIS_SOCKET_TIMEOUT = 1
-CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 1
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 0.8, "socket_connect_timeout": 0.8}
+CELERY_REDIS_SOCKET_TIMEOUT = 0.8
+CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 0.8
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {
-    "retry_policy": {"timeout": 1, **CELERY_TASK_PUBLISH_RETRY_POLICY}
+    "global_keyprefix": PREFIX,
+    "retry_policy": {"timeout": 1, **CELERY_TASK_PUBLISH_RETRY_POLICY},
 }
 
-# An AMQP broker says that it has a message; without this it is sent in good hope.
-if BROKER_SCHEME in ("amqp", "amqps"):
-    CELERY_BROKER_TRANSPORT_OPTIONS["confirm_publish"] = True
+# An AMQP broker says that it has a message; without this it is sent in good hope. One that is
+# frozen says nothing, and is asked no more after two seconds.
+if SPEAKS_AMQP:
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"confirm_publish": True, "answer_timeout": 2}
+
+# RabbitMQ's queues are quorum queues: kept on disk, and on most nodes of a cluster. Topic exchanges
+# let it keep what is to run later, instead of a worker. Celery's own queues are neither.
+if SPEAKS_AMQP:
+    CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
+    CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
+    CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum"
+    CELERY_TASK_CREATE_MISSING_QUEUE_EXCHANGE_TYPE = "topic"
 
 # When a message counts as lost (Redis and SQS; AMQP brokers know when a worker is gone)
 
 # A message that is not acknowledged for this long goes to another worker. It must exceed the
 # longest task and the longest countdown, or a task that is still running starts again.
 VISIBILITY_TIMEOUT = 60 * 60
-if BROKER_SCHEME not in ("amqp", "amqps"):
+if not SPEAKS_AMQP:
     CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = VISIBILITY_TIMEOUT
+    # Redis reads the one, SQS the other.
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"global_keyprefix": PREFIX, "queue_name_prefix": PREFIX}
 # Redis looks for such messages at every turn: in its own rhythm it takes up to 100 s longer.
 if SPEAKS_REDIS:
     CELERY_BROKER_TRANSPORT_OPTIONS["unacked_restore_throttle"] = 1
@@ -134,6 +149,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_BEAT_SYNC_EVERY = 1
 
 # redbeat keeps its schedule beside the messages, and has its own words for a socket and Sentinels.
+CELERY_REDBEAT_KEY_PREFIX = f"{PREFIX}redbeat:"
 CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL
 CELERY_REDBEAT_REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
 if BROKER_SCHEME == "redis+socket":
@@ -142,16 +158,18 @@ if BROKER_SCHEME == "redis+socket":
 elif BROKER_SCHEME == "sentinel":
     sentinels = [urlsplit(address) for address in CELERY_BROKER_URL.split(";")]
     CELERY_REDBEAT_REDIS_URL = "redis-sentinel://"
-    CELERY_REDBEAT_REDIS_OPTIONS |= {
-        "sentinels": [(address.hostname, address.port or 26379) for address in sentinels],
-        "service_name": env.str("SENTINEL_MASTER", "mymaster"),
-        "db": int(sentinels[-1].path.strip("/") or 0),
-        "password": next((unquote(a.password) for a in sentinels if a.password), None),
-    }
+    with suppress(ValueError):  # a port or a number that is none: a system check says so
+        CELERY_REDBEAT_REDIS_OPTIONS |= {
+            "sentinels": [(address.hostname, address.port or 26379) for address in sentinels],
+            "service_name": env.str("SENTINEL_MASTER", "mymaster"),
+            "db": int(sentinels[-1].path.strip("/") or 0),
+            "username": next((unquote(a.username) for a in sentinels if a.username), None),
+            "password": next((unquote(a.password) for a in sentinels if a.password), None),
+        }
 
 # Behind a pooler that shares sessions, the lock of Beat needs the database itself.
-if lock_url := env.str("BEAT_LOCK_DATABASE_URL", ""):
-    BEAT_LOCK_DATABASE = dj_database_url.parse(lock_url)
+if env.str("BEAT_LOCK_DATABASE_URL", ""):
+    BEAT_LOCK_DATABASE = database("BEAT_LOCK_DATABASE_URL")
 
 # Where the file scheduler keeps what it ran last.
 CELERY_BEAT_SCHEDULE_FILENAME = str(RUNTIME_DIR / "celerybeat-schedule")
@@ -167,6 +185,9 @@ CELERY_RESULT_EXPIRES = 24 * 60 * 60
 # Saying that a task has started would lose it where the result store is away: Celery takes the
 # error for the task's own, and acknowledges what never ran.
 CELERY_TASK_TRACK_STARTED = False
+
+# In the database a result keeps its task's name and arguments: the admin shows and repeats it.
+CELERY_RESULT_EXTENDED = CELERY_RESULT_BACKEND.startswith("django-")
 
 # Messages are JSON: pickle would let whoever reaches the broker run code in the worker.
 CELERY_TASK_SERIALIZER = "json"

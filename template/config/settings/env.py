@@ -8,9 +8,11 @@
 `NAME_FILE` may stand for `NAME` and names a file that holds the value, as container secrets do.
 """
 
+import sys
 from pathlib import Path
 
-from environs import FileAwareEnv
+from dj_database_url import DBConfig
+from environs import EnvError, FileAwareEnv
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
@@ -18,3 +20,12 @@ env = FileAwareEnv(strip_whitespace=True)
 env.read_env(BASE_DIR / ".env", recurse=False)
 env.read_env(BASE_DIR / "var" / "dev.env", recurse=False)
 env.read_env(Path(__file__).with_name("defaults.env"), recurse=False)
+
+
+def database(name: str, default: str = "") -> DBConfig:
+    """The database that a URL means. Ends in words where it means none, too early for a check."""
+    try:
+        config: DBConfig = env.dj_db_url(name, default)
+    except EnvError as error:
+        sys.exit(f"{error} Write postgres://name:password@host:5432/name, for example.")
+    return config

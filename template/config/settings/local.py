@@ -1,7 +1,7 @@
 """Settings for your own machine: `just dev` and `just up`."""
 
-from config.settings.base import *  # noqa: F403
 from config.settings.env import env
+from config.settings.project import *  # noqa: F403
 
 DEBUG = True
 

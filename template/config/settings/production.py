@@ -2,15 +2,19 @@
 
 import sys
 
-from config.settings.base import *  # noqa: F403
-from config.settings.base import DATABASES, MIDDLEWARE
+from pythonjsonlogger.core import RESERVED_ATTRS
+
 from config.settings.env import env
+from config.settings.project import *  # noqa: F403
+from config.settings.project import DATABASES, LOGGING, MIDDLEWARE
 
 # Of what a check says, the ids that do not concern this deployment; docs/checks.md has them all.
 SILENCED_SYSTEM_CHECKS: list[str] = env.list("SILENCED_SYSTEM_CHECKS", [])
 
 SECRET_KEY = env.str("DJANGO_SECRET_KEY")
 ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS")
+if "insecure" in SECRET_KEY or len(SECRET_KEY) < 32:
+    sys.exit("DJANGO_SECRET_KEY is a default or short: set 50 random characters, kept secret.")
 if not env.str("DATABASE_URL", ""):
     sys.exit("Production has no database: set DATABASE_URL, as in .env.example.")
 DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
@@ -31,6 +35,13 @@ MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# Logs: each a JSON object in a line, for whoever collects them. Celery adds the arguments and the
+# results of tasks as `data`: they are the users', and stay out.
+LOGGING["formatters"]["line"] |= {
+    "()": "pythonjsonlogger.json.JsonFormatter",
+    "reserved_attrs": [*RESERVED_ATTRS, "data"],
 }
 
 # Errors of web, worker and Beat are reported where this names a project of Sentry's.

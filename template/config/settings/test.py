@@ -2,9 +2,9 @@
 
 import os
 
-from config.settings.base import *  # noqa: F403
-from config.settings.base import BASE_DIR, DATABASES
-from config.settings.base import INSTALLED_APPS as INSTALLED_APPS
+from config.settings.project import *  # noqa: F403
+from config.settings.project import BASE_DIR, DATABASES
+from config.settings.project import INSTALLED_APPS as INSTALLED_APPS
 
 SECRET_KEY = "only-for-tests"
 
@@ -18,7 +18,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 # backend asks for the fixture `live_worker`.
 CELERY_BROKER_URL = "memory://localhost/"
 CELERY_RESULT_BACKEND = "cache+memory://"
-CELERY_BROKER_USE_SSL = {}
-CELERY_REDIS_BACKEND_USE_SSL = {}
+CELERY_BROKER_USE_SSL = CELERY_REDIS_BACKEND_USE_SSL = None
 for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
     os.environ.pop(variable, None)  # Celery prefers these to its settings

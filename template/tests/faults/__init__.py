@@ -3,6 +3,6 @@
 Real processes on a real broker and a real database, all private and thrown away. Each test breaks
 one thing on purpose, and is a line of the table at the end of the run.
 
-    FAULTS_ROUNDS   short (each fault a few times) or full (as often as it takes to be sure)
+    FAULTS_ROUNDS   full (as often as it takes to be sure) or short (each fault a few times)
     FAULTS_BROKER   redis or rabbitmq, where it is not to be the kind of the project's own
 """

@@ -17,7 +17,7 @@ import pytest
 
 from apps.pipeline import embedded
 
-START_TIMEOUT = 60  # seconds; RabbitMQ takes five, on a loaded machine some more
+START_TIMEOUT = 120  # seconds; RabbitMQ takes five, on a loaded machine many more
 
 
 def wait_until(true: Callable[[], object], within: float, what: str) -> float:

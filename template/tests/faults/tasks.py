@@ -8,9 +8,8 @@ from typing import Any
 
 from celery import current_task, shared_task
 from celery.worker.control import control_command
+from django.contrib.auth import get_user_model
 from django.db import OperationalError
-
-from apps.users.models import User
 
 TRACES = Path(os.environ["FAULTS_TRACES"])
 
@@ -38,9 +37,17 @@ def work(number: int, seconds: float = 0.02) -> int:
 @shared_task(autoretry_for=[OperationalError], default_retry_delay=1, max_retries=60)
 def count_users(number: int) -> int:
     """Need the database."""
-    users = User.objects.count()
+    users = get_user_model().objects.count()
     trace("done", number)
     return users
+
+
+@shared_task(bind=True, default_retry_delay=1)
+def second_try(self: Any, number: int) -> None:
+    """Work the second time."""
+    if not self.request.retries:
+        raise self.retry()
+    trace("done", number)
 
 
 @shared_task(default_retry_delay=1)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.harness import FULL, PATIENCE, Row, System
+from tests.faults.harness import FULL, HEALED_WITHIN, PATIENCE, Row, System
 from tests.faults.servers import RabbitMQ, Server
 
 
@@ -27,7 +27,7 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
                 broker.end(signal.SIGKILL if restart % 2 else signal.SIGTERM)
                 time.sleep(0 if slow else 1)
                 broker.start()
-                row.recovered(system.wait_done(sent))
+                row.recovered(system.wait_done(sent, HEALED_WITHIN))
         finally:
             row.done = len(system.traced("done"))
             row.injected = f"{restarts} restarts"

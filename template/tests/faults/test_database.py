@@ -53,11 +53,12 @@ def test_an_empty_database_is_no_page_of_traceback(broker: Server, row: Row) -> 
     with System(broker, migrated=False) as system:
         beat, worker = system.beat(), system.worker()
         row.injected = "both started before migrate"
-        time.sleep(12)
+        wait_until(lambda: "migrate" in beat.log(), PATIENCE, "what to run, in Beat's log")
+        wait_until(lambda: "ready" in worker.log(), PATIENCE, "a worker that waits for tasks")
+        time.sleep(10)  # two of Beat's turns
         said = beat.log()
         assert "Traceback" not in said + worker.log()
         assert len(said.splitlines()) < 40
-        assert "migrate" in said
         began = time.monotonic()
         system.manage("migrate", "--verbosity", "0")
         system.wait_more("ticks", 1)

@@ -47,6 +47,7 @@ def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
             worker.kill_group()
             for process in system.traced("running"):
                 (system.traces / "running" / process).unlink()
+            system.wait_ready()
             try:
                 row.recovered(system.wait_done(sent, visibility + 15))
             finally:
@@ -57,7 +58,7 @@ def test_what_a_killed_worker_ran_is_back_after_the_visibility_timeout(
 @pytest.mark.faults("a deploy: SIGTERM while a task longer than the grace runs")
 def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
     grace = settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT if FULL else 3
-    seconds = grace + 10  # what the task takes
+    seconds = settings.STOP_GRACE  # what the task takes: it cannot be done before the worker leaves
     with System(broker, grace=grace) as system:
         old = system.worker("old")
         system.web()
@@ -67,12 +68,12 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
         began = time.monotonic()
         old.retire()
         old.send(signal.SIGTERM)
-        code = old.wait_end(grace + 10)
+        code = old.wait_end(settings.STOP_GRACE - 5)
         left = time.monotonic() - began
         row.injected = f"grace {grace} s, left after {left:.1f} s with {code}"
         row.accepted, row.done = len(sent), 0
         assert code == 0
-        assert system.waiting() == 1
+        wait_until(lambda: system.waiting() == 1, PATIENCE, "the task in the queue")
         before = system.traced("running")
         system.worker("new")
         wait_until(lambda: system.traced("running") - before, PATIENCE, "a new worker's run of it")
@@ -130,3 +131,21 @@ def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row)
             row.recovered(time.monotonic() - began)
         finally:
             row.done = len(system.traced("done") & ids.keys())
+
+
+@pytest.mark.faults("tasks for later, in a queue that no worker has made yet")
+def test_a_delay_outlives_the_lack_of_a_worker(broker: Server, row: Row) -> None:
+    with System(broker) as system:
+        queue, delay = f"{system.queue}.later", 4
+        row.injected, row.accepted, row.done = "no worker at first, then retries", 6, 0
+        began = time.monotonic()
+        for number in range(6):
+            name, countdown = ("work", delay) if number % 2 else ("second_try", 0)
+            system.app.send_task(f"{APP}.tasks.{name}", [number], queue=queue, countdown=countdown)
+        system.worker("worker", "--queues", queue)
+        try:
+            system.wait_done({str(number): "" for number in range(6)})
+        finally:
+            row.done = len(system.traced("done"))
+        row.recovered(time.monotonic() - began)
+        assert time.monotonic() - began > delay - 1

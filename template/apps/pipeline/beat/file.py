@@ -1,5 +1,6 @@
 """Schedules from the code alone; a file remembers what ran last."""
 
+from pathlib import Path
 from typing import Any
 
 from celery import beat
@@ -15,6 +16,14 @@ class PersistentScheduler(Leader, beat.PersistentScheduler):
 
     def new_lock(self) -> lock.Lock:
         return lock.for_file()
+
+    def drop_declared(self) -> list[str]:
+        """Remove what code declared from where it is remembered; say what, a line each."""
+        path = Path(self.app.conf.beat_schedule_filename)
+        files = sorted(path.parent.glob(f"{path.name}*"))  # up to three, as dbm likes
+        for file in files:
+            file.unlink()
+        return [f"removed: {file}" for file in files]
 
     def setup_schedule(self) -> None:
         self.app.conf.beat_schedule.update(declared_entries())

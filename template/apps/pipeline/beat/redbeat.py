@@ -99,7 +99,7 @@ class RedBeatScheduler(Leader, schedulers.RedBeatScheduler):
 
     def __init__(self, app: Celery, **kwargs: Any) -> None:
         # redbeat takes settings that have Django's prefix for the broker's, and half ignores them.
-        for name in ("redbeat_redis_url", "redbeat_redis_options"):
+        for name in ("redbeat_redis_url", "redbeat_redis_options", "redbeat_key_prefix"):
             if (value := app.conf.get(name)) is not None:
                 app.conf.update({name: value})
         super().__init__(app, **kwargs)
@@ -108,6 +108,17 @@ class RedBeatScheduler(Leader, schedulers.RedBeatScheduler):
     def new_lock(self) -> Lock:
         key = schedulers.ensure_conf(self.app).lock_key
         return RedisLock(schedulers.get_redis(self.app), key)
+
+    def drop_declared(self) -> list[str]:
+        """Remove what code declared from where it is remembered; say what, a line each."""
+        conf, client = schedulers.ensure_conf(self.app), schedulers.get_redis(self.app)
+        names = sorted(client.smembers(conf.statics_key))
+        for name in names:
+            key = f"{conf.key_prefix}{name}"
+            client.zrem(conf.schedule_key, key)
+            client.delete(key)
+        client.delete(conf.statics_key)
+        return [f"removed: {name}" for name in names]
 
     def setup_schedule(self) -> None:
         self.app.conf.beat_schedule.update(declared_entries())

@@ -118,6 +118,17 @@ class TestLeader:
             scheduler.tick()
         assert sent == ["bakery.knead"]
 
+    def test_what_it_remembers_of_declared_schedules_can_be_dropped(
+        self, scheduler: PersistentScheduler, app: Celery, runtime: Path
+    ) -> None:
+        scheduler.tick()
+        scheduler.close()
+        app.conf.beat_schedule_filename = str(runtime / "schedule")
+        lines = PersistentScheduler(app, lazy=True).drop_declared()
+        assert lines
+        assert all(line.startswith(f"removed: {runtime}") for line in lines)
+        assert not list(runtime.glob("schedule*"))
+
     def test_a_standby_sends_and_opens_nothing(
         self, scheduler: PersistentScheduler, turn: Turn, sent: Sent, runtime: Path
     ) -> None:
@@ -300,6 +311,39 @@ class TestDatabaseScheduler:
             scheduler.tick()
         assert sent == []
 
+    def test_a_crontab_that_is_hours_late_is_sent_now_and_not_before_its_next_hour(
+        self, make: Any, sent: Sent
+    ) -> None:
+        from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+        now = timezone.now()
+        late = CrontabSchedule.objects.create(
+            minute="0", hour=str((now.hour - 6) % 24), timezone="UTC"
+        )
+        yesterday = now - timedelta(days=1)
+        PeriodicTask.objects.create(
+            name="Bake", task="bakery.bake", crontab=late, last_run_at=yesterday
+        )
+        scheduler = make()
+        for _ in range(4):
+            scheduler.tick()
+        assert sorted(sent) == ["bakery.bake", "bakery.knead"]
+
+    @pytest.mark.parametrize("broken", [{"headers": "[1]"}, {"args": "[", "headers": "{"}])
+    def test_a_row_that_cannot_be_read_stops_no_other(
+        self, make: Any, sent: Sent, broken: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from django_celery_beat.models import PeriodicTask
+
+        PeriodicTask.objects.create(
+            name="Odd", task="bakery.odd", interval=self.row().interval, **broken
+        )
+        scheduler = make()
+        for _ in range(3):
+            scheduler.tick()
+        assert sent == ["bakery.knead"]
+        assert "Schedule 'Odd' is left out" in caplog.text
+
     def test_it_has_no_heartbeat_while_the_database_is_away(
         self, make: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -377,6 +421,22 @@ class TestRedBeat:
         assert type(entry.schedule) is type(declared)
         assert entry.schedule == declared
         assert isinstance(declared, TzAwareCrontab | solar | Once)
+
+    def test_declared_entries_are_dropped_and_others_stay(
+        self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_memory(monkeypatch, every_hour())
+        scheduler = redbeat.RedBeatScheduler(app)
+        scheduler.tick()
+        scheduler.close()
+        redbeat.Entry("By hand", "bakery.open", timedelta(minutes=30), app=app).save()
+        keys = {name: redbeat.Entry.generate_key(app, name) for name in ("Knead", "By hand")}
+        dropped = redbeat.RedBeatScheduler(app, lazy=True)
+        assert dropped.drop_declared() == ["removed: Knead"]
+        assert dropped.drop_declared() == []
+        assert redbeat.Entry.from_key(keys["By hand"], app=app).name == "By hand"
+        with pytest.raises(KeyError):
+            redbeat.Entry.from_key(keys["Knead"], app=app)
 
     def test_a_single_moment_runs_once_however_often_beat_starts(
         self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch

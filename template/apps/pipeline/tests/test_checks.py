@@ -1,9 +1,12 @@
 import inspect
+import os
 import re
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +160,21 @@ class TestSchedules:
         settings.CELERY_BEAT_SCHEDULE = {"tick": {"task": "nobody.knows", "schedule": 1.0}}
         assert only().startswith("pipeline.E005: Schedule 'tick': No task is registered")
 
+    def test_a_module_that_celery_is_told_to_import_registers_tasks(
+        self,
+        settings: Settings,
+        declare: Callable[..., None],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        source = "from celery import shared_task\n\n\n@shared_task\ndef swept() -> None: ...\n"
+        (tmp_path / "jobs_elsewhere.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+        settings.CELERY_IMPORTS = ["jobs_elsewhere"]
+        monkeypatch.delitem(vars(current_app.loader), "default_modules", raising=False)  # a cache
+        declare(task="jobs_elsewhere.swept")
+        assert found() == []
+
     @pytest.mark.parametrize(
         ("when", "words"),
         [
@@ -164,6 +182,8 @@ class TestSchedules:
             (Crontab(minute="soon"), "soon"),
             (Crontab(time_zone="Europe/Berln"), "Europe/Berln"),
             (timedelta(0), "its interval is not above zero"),
+            (timedelta(days=1) / 7, "round it to whole seconds"),
+            ("5 * * * *", "its time is no timedelta, Crontab, Solar or datetime"),
             (datetime(2030, 1, 1), "its moment has no time zone"),
             (Solar(event="sunst", latitude=0, longitude=0), "Did you mean sunset?"),  # type: ignore[arg-type]
         ],
@@ -174,6 +194,14 @@ class TestSchedules:
         declare(when)
         assert only().startswith("pipeline.E006: Schedule 'Restock': ")
         assert words in only()
+
+    @pytest.mark.parametrize("expires", [timedelta(0), timedelta(seconds=-1)])
+    def test_e006_an_expiry_that_is_over_at_once(
+        self, expires: timedelta, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        restock = Schedule(name="Restock", task=TASK, when=AN_HOUR, expires=expires)
+        monkeypatch.setattr(schedules, "declared", lambda: {"Restock": restock})
+        assert only() == "pipeline.E006: Schedule 'Restock': its expiry is not above zero."
 
     def test_e006_the_sun_without_the_package_that_knows_it(
         self, declare: Callable[..., None], monkeypatch: pytest.MonkeyPatch
@@ -253,6 +281,7 @@ def test_no_result_backend_is_right(settings: Settings, backend: str | None) -> 
         ("redis://localhost:port/0", "has a port that is no number"),
         ("redis://:pass/word@localhost/0", "has a port that is no number"),
         ("redis://localhost/shop", "ends in 'shop'"),
+        ("sentinel://127.0.0.1:1;sentinel://127.0.0.1:2/shop", "ends in 'shop'"),
     ],
 )
 def test_e009_a_broker_url_that_cannot_be_used(settings: Settings, url: str, words: str) -> None:
@@ -345,6 +374,36 @@ def test_e013_eager_tasks_in_production(settings: Settings) -> None:
     assert checks.messages() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "words"),
+    [
+        (
+            "DATABASE_URL",
+            "postgres://shop:secret/word@db/shop",
+            "invalid: Not a valid database URL",
+        ),
+        ("BEAT_LOCK_DATABASE_URL", "shop:secret@db", "invalid: Not a valid database URL"),
+        ("CELERY_BROKER_URL", "sentinel://:secret@one:port/0", "has a port that is no number"),
+        ("CELERY_BROKER_URL", "sentinel://:secret@one:1/shop", "ends in 'shop'"),
+    ],
+)
+def test_a_url_that_the_settings_take_apart_is_refused_in_words(
+    name: str, url: str, words: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings.local", name: url},
+        cwd=project.BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stderr
+
+
 class TestReport:
     def test_an_error_is_one_line_and_the_end(
         self, settings: Settings, capsys: pytest.CaptureFixture[str]
@@ -377,3 +436,36 @@ def test_every_id_is_explained() -> None:
     known = set(re.findall(r"[EWI]\d{3}", inspect.getsource(checks)))
     explained = (project.BASE_DIR / "docs" / "checks.md").read_text()
     assert known == set(re.findall(r"^## pipeline\.([EWI]\d{3})", explained, re.MULTILINE))
+
+
+@pytest.mark.faults  # for its processes
+def test_worker_and_beat_end_in_words_and_not_in_a_traceback(tmp_path: Path) -> None:
+    wrong = {
+        "CELERY_BROKER_URL": ("reddis://localhost/0", "Did you mean redis?"),
+        "DATABASE_URL": ("postgres://db:5432", "names no database"),
+        "TIME_ZONE": ("Europe/Viena", "is no time zone. Write Europe/Vienna, for example."),
+    }
+    started = {
+        (role, name): subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "config", role],
+            cwd=project.BASE_DIR,
+            env=os.environ
+            | {"DJANGO_SETTINGS_MODULE": "config.settings.local", "RUNTIME_DIR": str(tmp_path)}
+            | {name: wrong[name][0]},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for role, name in (
+            ("worker", "CELERY_BROKER_URL"),
+            ("beat", "CELERY_BROKER_URL"),
+            ("beat", "DATABASE_URL"),
+            ("worker", "TIME_ZONE"),
+        )
+    }
+    for (role, name), process in started.items():
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 1, (role, said)
+        assert wrong[name][1] in said
+        assert "Traceback" not in said
+        assert len(said.splitlines()) <= 3, said

@@ -141,6 +141,13 @@ class TestAsBeatSchedule:
         assert (entry["args"], entry["kwargs"]) == (["flour"], {"kilos": 5})
         assert entry["options"] == {"queue": "slow", "expires": 600}
 
+    def test_expires_after_whole_seconds_as_a_row_of_the_database_does(
+        self, declare: list[Schedule]
+    ) -> None:
+        often = timedelta(seconds=1)
+        declare.append(Schedule(name="Restock", task=restock.name, when=often, expires=often / 2))
+        assert as_beat_schedule()["Restock"]["options"] == {"expires": 1}
+
     def test_leaves_the_rest_to_celery(self, declare: list[Schedule]) -> None:
         declare.append(Schedule(name="Restock", task=restock.name, when=timedelta(hours=1)))
         assert as_beat_schedule()["Restock"]["options"] == {}

@@ -7,6 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from apps.pipeline import heartbeat, status
+from apps.pipeline.embedded import free_port
 from apps.pipeline.status import Part
 
 ROLES = [("worker", status.worker), ("beat", status.beat)]
@@ -46,3 +47,17 @@ def test_the_database_that_answers_is_named(db: None) -> None:
 
 def test_the_broker_that_answers_is_named() -> None:
     assert status.broker() == Part("broker", True, "memory://localhost/ answers")
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "sentinel"])
+def test_of_a_broker_with_several_hosts_no_password_is_shown(
+    settings: Settings, scheme: str
+) -> None:
+    urls = [f"{scheme}://me:secret@127.0.0.1:{free_port()}/0" for _ in range(2)]
+    settings.CELERY_BROKER_URL = ";".join(urls)
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"master_name": "mymaster", "max_retries": 1}
+    part = status.broker()
+    assert not part.ok
+    assert part.words.startswith(f"{urls[0].replace('secret', '**')};{scheme}://me:**@")
+    assert "does not answer" in part.words
+    assert "secret" not in part.words

@@ -7,14 +7,22 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 if "django_celery_beat" not in settings.INSTALLED_APPS:
     pytest.skip("Beat's schedule is not a table here", allow_module_level=True)
 
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
+from django_celery_beat.models import (
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    PeriodicTasks,
+    SolarSchedule,
+)
 
+from apps.pipeline import status
 from apps.pipeline.schedules import Crontab, Schedule, Solar
-from apps.pipeline.sync import after_migrate, sync
+from apps.pipeline.sync import _when, after_migrate, sync
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +95,15 @@ class TestWriting:
             schedule("once", datetime(2030, 1, 1, tzinfo=UTC)),
         )
         assert len(sync()) == 4
+        assert sync() == []
+
+    def test_a_place_is_written_as_exactly_as_a_row_can(self, declare: Declare) -> None:
+        berlin = Solar(event="sunset", latitude=52.520006591, longitude=13.404953999)
+        place = _when(berlin)["solar"]
+        assert isinstance(place, SolarSchedule)
+        assert [float(place.latitude), float(place.longitude)] == [52.520007, 13.404954]
+        declare(schedule(when=berlin))
+        assert sync() == ["added: Restock"]
         assert sync() == []
 
     def test_changes_only_what_differs(self, declare: Declare) -> None:
@@ -201,6 +218,36 @@ class TestAdmin:
         assert sync() == ["removed: Restock"]
         assert row("Count").date_changed == by_hand.date_changed
 
+    @pytest.mark.parametrize(
+        "headers",
+        ["declared_as", '["declared_as"]', '"declared_as"', '{"declared_as": ["Restock"]}'],
+    )
+    def test_whatever_a_person_wrote_into_headers_is_theirs(
+        self, declare: Declare, headers: str
+    ) -> None:
+        make_by_hand("Count")
+        PeriodicTask.objects.update(headers=headers)
+        declare(schedule())
+        assert sync() == ["added: Restock"]
+        assert row("Count").headers == headers
+
+    def test_a_copy_of_a_declared_row_is_not_taken_for_it(self, declare: Declare) -> None:
+        declare(schedule())
+        sync()
+        make_by_hand("Restock too")
+        PeriodicTask.objects.update(headers=row().headers)
+        assert sync() == []
+        declare()
+        assert sync() == ["removed: Restock"]
+
+    def test_what_was_due_while_it_was_off_is_not_made_up_for(self, declare: Declare) -> None:
+        declare(schedule(enabled=False))
+        sync()
+        PeriodicTask.objects.update(last_run_at=datetime(2026, 1, 1, tzinfo=UTC))
+        declare(schedule(enabled=True))
+        sync()
+        assert row().last_run_at is None  # Beat counts from the change then
+
     def test_a_row_made_by_hand_under_a_declared_name_is_reported(self, declare: Declare) -> None:
         make_by_hand("Restock")
         declare(schedule("Restock"), schedule("Bake"))
@@ -250,6 +297,12 @@ class TestOnce:
         clocked = row().clocked
         assert clocked
         assert clocked.clocked_time == self.SECOND
+
+    def test_a_moment_that_is_past_at_first_sight_stays_past(self, declare: Declare) -> None:
+        declare(schedule(when=timezone.now() - timedelta(seconds=1)))
+        assert sync() == ["added: Restock"]
+        assert not row().enabled
+        assert sync() == []
 
     def test_made_recurring_it_runs_again(self, ran: None, declare: Declare) -> None:
         declare(schedule(when=HOURLY))
@@ -314,6 +367,20 @@ class TestCommand:
         assert names() == set()
         sync()
         assert self.run("--check") == "Schedules are in sync.\n"
+
+    def test_drops_what_is_declared_from_a_scheduler_that_no_beat_works_with(
+        self, declare: Declare, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        declare(schedule())
+        make_by_hand("Restock too")
+        sync()
+        monkeypatch.setattr(status, "leader", lambda: status.Part("leader", True, "one leads"))
+        with pytest.raises(CommandError, match="stop it first, nothing is removed"):
+            self.run("--drop")
+        monkeypatch.setattr(status, "leader", lambda: status.Part("leader", False, "none leads"))
+        assert self.run("--drop") == "Schedule removed: Restock\n"
+        assert self.run("--drop") == "Nothing to remove.\n"
+        assert names() == {"Restock too"}
 
 
 class TestMigrate:

@@ -1,12 +1,16 @@
-"""The broker goes away at the worst moment: a message is off its queue, and not yet recorded."""
+"""The broker goes away at the worst moment, or stays and says nothing."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from socket import socketpair
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from amqp import spec
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu
 from redis.exceptions import ConnectionError as Disconnected
 
@@ -157,3 +161,37 @@ class TestClosing:
 )
 def test_every_url_of_redis_uses_it(url: str, cls: type[Any]) -> None:
     assert Connection(url).get_transport_cls() is cls
+
+
+def test_an_amqp_broker_that_says_nothing_is_asked_no_more() -> None:
+    ours, theirs = socketpair()
+
+    def drain_events(timeout: float) -> None:
+        ours.settimeout(timeout)
+        ours.recv(1)
+
+    collected: list[bool] = []
+    link = SimpleNamespace(
+        answer_timeout=0.1,
+        channels={},
+        collect=lambda: collected.append(True),
+        confirm_publish=True,
+        drain_events=drain_events,
+        sock=ours,
+        _claim_channel_id=print,
+    )
+    channel: Any = transport.AMQPChannel(link, 1)
+    with ours, theirs, pytest.raises(OperationalError, match=r"^no answer within 0\.1 s$") as error:
+        channel.wait(spec.Basic.Ack)
+    assert collected
+    assert not isinstance(error.value, Connection("amqp://").recoverable_connection_errors)
+    assert isinstance(error.value, Connection("amqp://").connection_errors)
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+def test_every_amqp_connection_asks_so(scheme: str) -> None:
+    link = Connection(f"{scheme}://localhost//", transport_options={"answer_timeout": 2})
+    asked: Any = link.transport
+    assert asked.Connection(answer_timeout=2).answer_timeout == 2
+    assert asked.Connection.Channel is transport.AMQPChannel
+    assert bool(asked.client.ssl) is (scheme == "amqps")

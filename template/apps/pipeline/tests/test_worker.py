@@ -9,8 +9,8 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from apps.pipeline import worker
+from apps.pipeline.tasks import ping
 from apps.pipeline.worker import Heartbeat, waiting_messages
-from apps.tasks.tasks import example_task
 
 PATIENCE = 60  # seconds to wait for what takes one or two
 
@@ -46,8 +46,8 @@ def step(live_app: Celery) -> Heartbeat:
 class TestWaitingMessages:
     def test_counts_what_nobody_took(self, live_app: Celery) -> None:
         assert waiting_messages(parent_of(live_app)) == 0
-        example_task.delay("one")
-        example_task.delay("two")
+        ping.delay()
+        ping.delay()
         assert waiting_messages(parent_of(live_app)) == 2
 
     def test_is_unknown_where_the_broker_is_away(self, away: Celery) -> None:
@@ -66,7 +66,7 @@ class TestConsumes:
     def test_one_with_room_that_takes_nothing_of_what_waits_does_not(
         self, step: Heartbeat, live_app: Celery
     ) -> None:
-        example_task.delay("waits")
+        ping.delay()
         assert step._consumes(parent_of(live_app))
         step.received -= worker.STUCK_AFTER
         assert not step._consumes(parent_of(live_app))
@@ -74,7 +74,7 @@ class TestConsumes:
     def test_one_without_room_does(
         self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        example_task.delay("waits")
+        ping.delay()
         step.received -= worker.STUCK_AFTER
         monkeypatch.setattr(state, "reserved_requests", {"one", "two"})
         assert step._consumes(parent_of(live_app))
@@ -108,16 +108,17 @@ class TestUnknownTask:
     def test_it_does_not_hold_up_those_that_are_known(self, live_worker: Celery) -> None:
         for _ in range(5):
             live_worker.send_task("shop.tasks.not_here_yet")
-        assert example_task.delay("known").get(timeout=PATIENCE) == "Processed: known"
+        assert ping.delay().get(timeout=PATIENCE) == "pong"
         for _ in range(5):
             self.kept(live_worker)
 
 
 def test_a_worker_is_more_patient_than_a_web_request(live_app: Celery) -> None:
-    live_app.conf.broker_transport_options = {"socket_timeout": 1, "visibility_timeout": 7}
+    live_app.conf.broker_transport_options = {"answer_timeout": 2, "visibility_timeout": 7}
     worker.Patience(SimpleNamespace(app=live_app))
-    assert live_app.conf.broker_transport_options["socket_timeout"] == 30
+    assert live_app.conf.broker_transport_options["answer_timeout"] == 30
     assert live_app.conf.broker_transport_options["visibility_timeout"] == 7
+    assert live_app.conf.broker_transport_options["max_retries"] == 30
     assert live_app.conf.redis_socket_timeout == 30
 
 

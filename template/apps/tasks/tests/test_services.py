@@ -32,6 +32,22 @@ class TestRegisterPeriodicTask:
         with pytest.raises(ValueError, match=f"Did you mean {PATH}"):
             register_periodic_task(name="Example", task_path=f"{PATH}s", every=10)
 
+    @pytest.mark.parametrize(
+        ("every", "period"), [(0, "minutes"), (-1, "hours"), (1, "fortnights")]
+    )
+    def test_refuses_an_interval_that_is_none(self, db: None, every: int, period: str) -> None:
+        with pytest.raises(ValueError, match=f"Every {every} {period} is no interval: write 1"):
+            register_periodic_task(name="Example", task_path=PATH, every=every, period=period)
+
+    def test_takes_the_place_of_another_kind_of_schedule(self, db: None) -> None:
+        from django_celery_beat.models import CrontabSchedule
+
+        row = register_periodic_task(name="Example", task_path=PATH, every=10)
+        row.interval, row.crontab = None, CrontabSchedule.objects.create(hour="3")
+        row.save()
+        row = register_periodic_task(name="Example", task_path=PATH, every=10)
+        assert (str(row.interval), row.crontab) == ("every 10 minutes", None)
+
 
 @pytest.mark.skipif(
     "django_celery_beat" in settings.INSTALLED_APPS, reason="Beat's schedule is a table here"

@@ -1,0 +1,108 @@
+"""Queues on RabbitMQ: what is declared, and how a delay is asked for."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Queue
+from kombu.transport.native_delayed_delivery import calculate_routing_key
+
+from apps.pipeline import queues
+from config.celery import app as project_app
+
+
+@pytest.fixture
+def app() -> Celery:
+    """An application with the settings that a project on RabbitMQ has."""
+    app = Celery(
+        "quorum", amqp=project_app.amqp_cls, set_as_current=False, task_cls=project_app.task_cls
+    )
+    app.conf.update(
+        broker_url="amqp://127.0.0.1:1//",
+        task_default_queue_type="quorum",
+        task_create_missing_queue_type="quorum",
+        timezone="Asia/Kolkata",
+    )
+    return app
+
+
+@pytest.mark.parametrize("name", ["celery", "a queue of a route"])
+def test_no_queue_drops_what_comes_back_often(app: Celery, name: str) -> None:
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": queues.DELIVERY_LIMIT}
+    assert app.amqp.queues[name].queue_arguments == arguments
+
+
+def test_a_limit_of_ones_own_counts(app: Celery) -> None:
+    own = {"x-queue-type": "quorum", "x-delivery-limit": 7}
+    app.conf.task_queues = [Queue("mail", queue_arguments=own)]
+    assert app.amqp.queues["mail"].queue_arguments == own
+
+
+def test_queues_of_ones_own_do_not_share_a_routing_key(app: Celery) -> None:
+    app.conf.task_queues = [Queue("mail"), Queue("film")]
+    assert [queue.routing_key for queue in app.amqp.queues.values()] == ["mail", "film"]
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "queue"),
+    [
+        ("celery", "celery"),
+        (calculate_routing_key(10, "celery"), "celery"),
+        ("orders.created", None),
+        (None, None),
+    ],
+)
+def test_a_retry_goes_where_the_task_came_from(
+    app: Celery, routing_key: str | None, queue: str | None
+) -> None:
+    assert queues.queue_of(app, {"exchange": "any", "routing_key": routing_key}) == queue
+
+
+class TestWholeSeconds:
+    @pytest.mark.parametrize(
+        ("countdown", "seconds"), [(None, None), (0, None), (-1, None), (0.2, 1), (1, 1), (1.5, 2)]
+    )
+    def test_of_a_countdown(
+        self, app: Celery, countdown: float | None, seconds: int | None
+    ) -> None:
+        assert queues.whole_seconds(app, countdown, None) == seconds
+
+    @pytest.mark.parametrize("form", [lambda moment: moment, datetime.isoformat])
+    def test_of_a_moment(self, app: Celery, form: Any) -> None:
+        moment = datetime.now(UTC) + timedelta(hours=1)
+        assert queues.whole_seconds(app, None, form(moment)) in (3599, 3600)
+        assert queues.whole_seconds(app, None, form(moment - timedelta(hours=2))) is None
+
+    def test_of_a_moment_in_the_projects_time_zone(self, app: Celery) -> None:
+        in_kolkata = (datetime.now(UTC) + timedelta(hours=6.5)).replace(tzinfo=None)
+        assert queues.whole_seconds(app, None, in_kolkata) in (3599, 3600)
+
+
+def test_the_way_to_a_queue_is_made_before_the_first_delay(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task(name="shop.order")
+    def order() -> None: ...
+
+    made: list[list[str]] = []
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        queues, "prepare_delay", lambda _, new: made.append([queue.name for queue in new])
+    )
+    monkeypatch.setattr("celery.app.base.detect_quorum_queues", lambda *_: (True, ""))
+    monkeypatch.setattr(
+        "kombu.messaging.Producer.publish", lambda *_, **options: sent.append(options)
+    )
+    app.conf.task_default_exchange_type = "topic"
+    app.conf.task_create_missing_queue_exchange_type = "topic"
+    order.apply_async()
+    assert made == []
+    for queue in ("celery", "mail", "mail"):
+        order.apply_async(countdown=0.5, queue=queue)
+    assert made == [["celery"], ["mail"]]
+    keys = [options["routing_key"] for options in sent]
+    assert keys == [
+        "celery",
+        *(calculate_routing_key(1, name) for name in ("celery", "mail", "mail")),
+    ]
