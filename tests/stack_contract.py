@@ -120,9 +120,13 @@ class NothingLost(ABC):
         file.write_text("this is no Python\n")
         try:
             wait_until(
-                lambda: "invalid syntax" in trial.compose("logs", "celery-worker"),
-                "the worker says what is wrong",
+                lambda: all(
+                    "invalid syntax" in trial.compose("logs", service)
+                    for service in ("celery-worker", "web")
+                ),
+                "worker and web say what is wrong",
             )
+            time.sleep(3)  # Django's own reloader misses what is saved within a second of that
         finally:
             file.write_text(whole.replace('"second"', '"third"'))
         trial.python("from apps.trial.tasks import version; version.delay()")
@@ -130,6 +134,7 @@ class NothingLost(ABC):
             lambda: any(what == "third" for _, _, what in trial.noted("versions")),
             "the worker runs the corrected code",
         )
+        wait_until(lambda: works(trial), "the page works")
 
     def test_a_worker_that_is_killed_in_the_middle_of_a_task(self, trial: Stack) -> None:
         trial.hold(1)

@@ -146,6 +146,9 @@ def scheduler() -> Iterator[CheckMessage]:
             problem = f"needs a Redis, but CELERY_REDBEAT_REDIS_URL is of the scheme {kind}."
     if problem:
         hint = "Set CELERY_BEAT_SCHEDULER to database, redbeat or file."
+        if "redbeat" in path and "No module" in problem:
+            answer = "uvx copier update -r :current: --defaults -d beat_scheduler=redbeat"
+            hint = f"RedBeat's code comes with its answer: {answer}"
         yield Error(f"The scheduler {path} {problem}", hint, id="pipeline.E007")
 
 
