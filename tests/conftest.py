@@ -11,6 +11,7 @@ from typing import Any
 
 import plumbum
 import pytest
+from jinja2 import Environment
 from rendering import ROOT
 from table import pytest_terminal_summary as pytest_terminal_summary
 
@@ -51,6 +52,30 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name, value in variables.items():
             patch.setenv(name, value)
         plumbum.local.env.update(variables)  # Copier runs git through this snapshot
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Compile each of the template's strings once: most of a copy's time goes into it.
+
+    Copier compiles each pattern and each part of a path anew for every file. What is run in a
+    process of its own, as people run it, does so still.
+    """
+    compile_anew = Environment.compile
+    known: dict[object, object] = {}
+
+    def compile_once(
+        self: Environment, source: Any, name: Any = None, filename: Any = None, *rest: Any
+    ) -> object:
+        syntax = (self.trim_blocks, self.lstrip_blocks, self.keep_trailing_newline)
+        key = (type(self), self.undefined, syntax, source, name, rest)
+        if key not in known:
+            known[key] = compile_anew(self, source, name, filename, *rest)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
         yield
 
 
