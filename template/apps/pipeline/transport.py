@@ -102,11 +102,13 @@ class UnansweredError(OperationalError, IrrecoverableConnectionError):
     """The broker may have the message: sent again by itself, it could be there twice."""
 
 
-class AMQPChannel(pyamqp.Channel):
+class Impatient:
     """Waits for an answer as long as the transport option `answer_timeout` says, in seconds.
 
     A broker that is frozen keeps its connections open, and py-amqp waits for it for ever.
     """
+
+    connection: Any
 
     def wait(
         self,
@@ -118,7 +120,7 @@ class AMQPChannel(pyamqp.Channel):
         link = self.connection
         timeout = timeout or link.answer_timeout
         try:
-            return super().wait(method, callback, timeout, returns_tuple)
+            return super().wait(method, callback, timeout, returns_tuple)  # type: ignore[misc]
         except TimeoutError:
             # A late answer would be taken for that to the next question: nobody asks here again.
             link.sock.settimeout(0)  # nor waits for the end of its encryption
@@ -126,7 +128,11 @@ class AMQPChannel(pyamqp.Channel):
             raise UnansweredError(f"no answer within {timeout:g} s") from None
 
 
-class AMQPConnection(pyamqp.Connection):
+class AMQPChannel(Impatient, pyamqp.Channel):
+    pass
+
+
+class AMQPConnection(Impatient, pyamqp.Connection):
     Channel = AMQPChannel
 
     def __init__(self, *args: Any, answer_timeout: float = 30, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
 """The broker goes away at the worst moment, or stays and says nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from socket import socketpair
@@ -163,27 +163,37 @@ def test_every_url_of_redis_uses_it(url: str, cls: type[Any]) -> None:
     assert Connection(url).get_transport_cls() is cls
 
 
-def test_an_amqp_broker_that_says_nothing_is_asked_no_more() -> None:
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A connection to an AMQP broker that says nothing any more."""
     ours, theirs = socketpair()
 
     def drain_events(timeout: float) -> None:
         ours.settimeout(timeout)
         ours.recv(1)
 
-    collected: list[bool] = []
-    link = SimpleNamespace(
-        answer_timeout=0.1,
-        channels={},
-        collect=lambda: collected.append(True),
-        confirm_publish=True,
-        drain_events=drain_events,
-        sock=ours,
-        _claim_channel_id=print,
-    )
-    channel: Any = transport.AMQPChannel(link, 1)
-    with ours, theirs, pytest.raises(OperationalError, match=r"^no answer within 0\.1 s$") as error:
-        channel.wait(spec.Basic.Ack)
-    assert collected
+    link: Any = transport.AMQPConnection(answer_timeout=0.1, confirm_publish=True)
+    link._transport = SimpleNamespace(sock=ours, connected=True, close=ours.close)
+    monkeypatch.setattr(link, "_frame_writer", lambda *_: None)
+    monkeypatch.setattr(link, "drain_events", drain_events)
+    with ours, theirs:
+        yield link
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda link: transport.AMQPChannel(link, 1).wait(spec.Basic.Ack),
+        lambda link: link.close(),
+    ],
+    ids=["confirm", "close"],
+)
+def test_an_amqp_broker_that_says_nothing_is_asked_no_more(
+    silent: Any, ask: Callable[[Any], object]
+) -> None:
+    with pytest.raises(OperationalError, match=r"^no answer within 0\.1 s$") as error:
+        ask(silent)
+    assert not silent.connected
     assert not isinstance(error.value, Connection("amqp://").recoverable_connection_errors)
     assert isinstance(error.value, Connection("amqp://").connection_errors)
 
