@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import django
-from celery import chord
+from celery import Celery, chord
 from config.celery import app
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ django.setup()
 
 from apps.probe.tasks import add, echo, total, unlucky  # noqa: E402 - Django comes first
 
+BROKER: str = app.conf.broker_url
 BACKEND: str = app.conf.result_backend
 KEEPS_RESULTS = BACKEND != "disabled://"
 JOINS_RESULTS = KEEPS_RESULTS and BACKEND != "rpc://"
@@ -45,6 +46,16 @@ def is_refused(call: Callable[[], object]) -> bool:
     return False
 
 
+def elsewhere() -> Celery:
+    """A program that has not the project's code, as docs/brokers.md says how to set it up."""
+    client = Celery("elsewhere", broker=BROKER, set_as_current=False)
+    for name in ("broker_use_ssl", "broker_transport_options"):
+        client.conf[name] = app.conf[name]
+    if BROKER.startswith("amqp"):
+        client.conf.update(task_default_queue_type="quorum", task_default_exchange_type="topic")
+    return client
+
+
 if __name__ == "__main__":
     due = timezone.now() + timedelta(seconds=3)
     sum_of_two = add.delay(2, 3)
@@ -66,6 +77,9 @@ if __name__ == "__main__":
     word, at = noted(lambda task_id, *_: task_id == waited.id)
     assert (word, at >= due.timestamp()) == ("later", True)
 
+    foreign = elsewhere().send_task("apps.probe.tasks.echo", ["from elsewhere"])
+    assert noted(lambda task_id, *_: task_id == foreign.id)[0] == "from elsewhere"
+
     word = os.environ["PROBE_WORD"]
     noted(lambda _, name, result: (name, result) == (echo.name, word))
-    print("A result, a retry, an ETA, Beat", *(["and a chord"] if JOINS_RESULTS else []))
+    print("A result, a retry, an ETA, another program, Beat", *(["and a chord"] if JOINS_RESULTS else []))
