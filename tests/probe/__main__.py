@@ -82,4 +82,7 @@ if __name__ == "__main__":
 
     word = os.environ["PROBE_WORD"]
     noted(lambda _, name, result: (name, result) == (echo.name, word))
-    print("A result, a retry, an ETA, another program, Beat", *(["and a chord"] if JOINS_RESULTS else []))
+    print(
+        "A result, a retry, an ETA, another program, Beat",
+        *(["and a chord"] if JOINS_RESULTS else []),
+    )
