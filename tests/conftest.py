@@ -198,6 +198,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 SLOWEST_FIRST = ("containers", "faults", "live")
+THEN = ("test_render.py", "test_switching.py", "test_update.py", "test_flips.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -205,7 +206,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks: dict[Path, int] = {}
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        rank = next((n for n, name in enumerate(SLOWEST_FIRST) if name in marks), 9)
+        names = {*marks, item.path.name}
+        rank = next((n for n, name in enumerate(SLOWEST_FIRST + THEN) if name in names), 9)
         ranks[item.path] = min(rank, ranks.get(item.path, rank))
     items.sort(key=lambda item: ranks[item.path])
     for item in items:

@@ -14,7 +14,7 @@ from kombu.transport import pyamqp
 from kombu.transport import redis as kombu
 from kombu.transport.virtual import Message
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import TimeoutError as Late
+from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,8 @@ class QoS(kombu.QoS):
     def append(self, message: Message, delivery_tag: str) -> None:
         try:
             super().append(message, delivery_tag)
-        except (Disconnected, Late, OSError):
-            self.kept[delivery_tag] = message
-            logger.warning("Kept until the broker is back: message %s", delivery_tag)
+        except (RedisError, OSError):
+            keep(message)
             raise  # Celery connects anew, however long that takes: see Returning
 
     def return_kept(self) -> None:
@@ -41,8 +40,20 @@ class QoS(kombu.QoS):
         with suppress(KeyError):  # another thread took the last
             while self.kept:
                 delivery_tag, message = self.kept.popitem()
-                self.append(message, delivery_tag)
-                self.reject(delivery_tag, requeue=True)
+                try:
+                    super().append(message, delivery_tag)
+                    self.reject(delivery_tag, requeue=True)
+                except (RedisError, OSError):
+                    self._delivered.pop(delivery_tag, None)  # type: ignore[union-attr]
+                    self.kept[delivery_tag] = message
+                    raise
+
+
+def keep(message: Message) -> None:
+    """Return a message to its queue when the broker is back; brokers of other kinds do so."""
+    if isinstance(message.channel, Returning):
+        QoS.kept[str(message.delivery_tag)] = message
+        logger.warning("Kept until the broker is back: message %s", message.delivery_tag)
 
 
 class Returning:

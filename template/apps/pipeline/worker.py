@@ -13,7 +13,7 @@ from kombu import Message
 from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
 
-from apps.pipeline import heartbeat, queues
+from apps.pipeline import heartbeat, queues, transport
 from apps.pipeline.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -139,6 +139,14 @@ class Consumer(consumer.Consumer):
     """
 
     qos: Any
+
+    def on_close(self) -> None:
+        # The connection is lost, and Celery forgets what it has not begun: on Redis these would
+        # come back only after the visibility timeout.
+        waiting = {*state.reserved_requests, *state.scheduled_requests}  # type: ignore[attr-defined]
+        for request in waiting - {*state.active_requests}:
+            transport.keep(request.message)
+        super().on_close()
 
     def on_unknown_task(self, body: Any, message: Message, exc: BaseException) -> None:
         headers: dict[str, Any] = message.headers

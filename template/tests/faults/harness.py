@@ -237,10 +237,12 @@ class System:
         finally:
             page.close()
 
-    def deliver(self, name: str, first: int, count: int, seconds: float = 0.0) -> dict[str, str]:
+    def deliver(
+        self, name: str, first: int, count: int, seconds: float = 0.0, countdown: int = 0
+    ) -> dict[str, str]:
         """Have the web process send tasks; the accepted ones, each number with its task's id."""
-        duration = f"?seconds={seconds}" if seconds else ""
-        _, answer = self.get(f"/send/{name}/{first}/{count}{duration}")
+        details = f"countdown={countdown}" + (f"&seconds={seconds}" if seconds else "")
+        _, answer = self.get(f"/send/{name}/{first}/{count}?{details}")
         accepted: dict[str, str] = json.loads(answer)["accepted"]
         return accepted
 
@@ -260,6 +262,12 @@ class System:
         with self.app.connection_for_read() as link:
             channel: Any = link.default_channel
             return int(channel.queue_declare(queue=self.queue, passive=True).message_count)
+
+    def unacknowledged(self) -> int:
+        """How many messages of a Redis the workers have."""
+        with self.app.connection_for_read() as link:
+            channel: Any = link.default_channel
+            return int(channel.client.hlen("unacked"))
 
     def traced(self, kind: str) -> set[str]:
         """The names that tasks left, of the kind `done` or `running` say."""

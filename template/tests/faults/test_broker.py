@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.faults.harness import FULL, HEALED_WITHIN, PATIENCE, Row, System
-from tests.faults.servers import RabbitMQ, Server
+from tests.faults.servers import RabbitMQ, Server, wait_until
 
 
 @pytest.mark.faults("broker restart in mid-run")
@@ -35,6 +35,27 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
                 row.injected += f", {len(worker.exits)} workers replaced"
         more = system.deliver("work", 100_000, 50)
         system.wait_done(more)
+
+
+@pytest.mark.faults("broker restart while tasks wait for their time")
+def test_a_countdown_outlives_a_broker_restart(broker: Server, row: Row) -> None:
+    """With the visibility timeout of an hour, after which they would be back anyway."""
+    countdown = 20
+    with System(broker) as system:
+        system.worker()
+        system.web()
+        system.wait_ready()
+        sent = system.deliver("work", 0, 10, countdown=countdown)
+        began = time.monotonic()
+        if not isinstance(broker, RabbitMQ):  # that keeps them itself
+            wait_until(lambda: system.unacknowledged() == 10, PATIENCE, "a worker that has them")
+        broker.end(signal.SIGKILL)
+        broker.start()
+        row.injected, row.accepted = "1 restart", len(sent)
+        assert not system.traced("done")
+        system.wait_done(sent, countdown + HEALED_WITHIN)
+        row.recovered(time.monotonic() - began - countdown)
+        row.done = len(system.traced("done"))
 
 
 @pytest.mark.faults("broker away when a view calls .delay(): refused")

@@ -16,12 +16,14 @@ def send(request: HttpRequest, name: str, first: int, count: int) -> JsonRespons
     """Send tasks with the numbers from `first` on; say which were accepted, and what went wrong."""
     task = import_string(f"tests.faults.tasks.{name}")
     seconds = [float(request.GET["seconds"])] if "seconds" in request.GET else []
+    countdown = int(request.GET.get("countdown", 0)) or None
     accepted: dict[int, str] = {}
     began = time.monotonic()
     error = ""
     try:
         for number in range(first, first + count):
-            accepted[number] = task.delay(number, *seconds).id
+            sent = task.apply_async(args=[number, *seconds], countdown=countdown)
+            accepted[number] = sent.id
     except OperationalError as problem:
         error = str(problem)
     answer = {"accepted": accepted, "error": error, "seconds": time.monotonic() - began}

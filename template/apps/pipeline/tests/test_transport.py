@@ -13,6 +13,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu
 from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ReadOnlyError
 
 from apps.pipeline import transport
 from apps.pipeline.embedded import server
@@ -101,7 +102,45 @@ def test_a_broker_that_goes_away_again_costs_nothing(
         assert found(link) == ["hello"]
 
 
-def refuse(*args: Any) -> None:
+def test_a_broker_that_goes_away_before_the_message_is_returned_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_the_broker_in_between(tmp_path, monkeypatch, transport.Transport)
+    with server(tmp_path) as url:
+        with monkeypatch.context() as patched:
+            patched.setattr(kombu.QoS, "reject", refuse)
+            link = Connection(url, transport=transport.Transport)
+            with pytest.raises(Disconnected):
+                link.channel()
+        with Connection(url, transport=transport.Transport) as link:
+            assert found(link) == ["hello"]
+
+
+@pytest.mark.parametrize("error", [ReadOnlyError, OSError], ids=["read only", "no network"])
+def test_whatever_is_in_the_way_of_recording_a_message_it_is_kept(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
+    with Connection(broker_url, transport=transport.Transport) as link:
+        send(link, "hello")
+        queue = QUEUE(link.default_channel)
+        with monkeypatch.context() as patched:
+            patched.setattr(kombu.QoS, "append", fail)
+            with pytest.raises(error):
+                queue.get()
+        with Connection(broker_url, transport=transport.Transport) as other:
+            assert found(other) == ["hello"]
+
+
+def test_only_redis_needs_to_be_told_what_nobody_works_on() -> None:
+    message: Any = SimpleNamespace(channel=object(), delivery_tag="1")
+    transport.keep(message)
+    assert not transport.QoS.kept
+
+
+def refuse(*args: Any, **kwargs: Any) -> None:
     raise Disconnected
 
 

@@ -1,6 +1,7 @@
 import time
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from celery import Celery
@@ -8,7 +9,7 @@ from celery.worker import state
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from apps.pipeline import worker
+from apps.pipeline import transport, worker
 from apps.pipeline.tasks import ping
 from apps.pipeline.worker import Heartbeat, waiting_messages
 
@@ -133,3 +134,38 @@ def test_a_broker_that_is_away_is_named_within_three_seconds(away: Celery) -> No
         order.delay("lost")
     assert time.monotonic() - started < 3
     assert "secret" not in str(raised.value)
+
+
+class Request:
+    """As much of Celery's as the consumer's end looks at."""
+
+    def __init__(self, message: Any) -> None:
+        self.id = message.delivery_tag
+        self.message = message
+        self._eta_timer_entry = None
+
+
+@pytest.mark.parametrize("waits_in", ["reserved_requests", "scheduled_requests"])
+def test_what_has_not_begun_when_the_connection_is_lost_goes_back_to_its_queue(
+    live_app: Celery, monkeypatch: pytest.MonkeyPatch, waits_in: str
+) -> None:
+    monkeypatch.setattr(transport.QoS, "kept", {})
+    for name in ("reserved_requests", "scheduled_requests", "active_requests"):
+        requests: WeakSet[Request] = WeakSet()
+        monkeypatch.setattr(f"celery.worker.state.{name}", requests)
+        monkeypatch.setattr(f"celery.worker.consumer.consumer.{name}", requests)
+    for _ in range(2):
+        ping.delay()
+    queue = live_app.amqp.queues["celery"]
+    with live_app.connection_for_read() as link:
+        waits, runs = (Request(queue(link.default_channel).get()) for _ in range(2))
+        getattr(state, waits_in).add(waits)
+        state.reserved_requests.add(runs)
+        state.active_requests.add(runs)
+        consumer: Any = object.__new__(worker.Consumer)
+        consumer.__dict__ |= {"controller": None, "task_buckets": {}, "timer": None, "pool": None}
+        consumer.on_close()
+        with live_app.connection_for_read() as another:
+            bound: Any = queue(another.default_channel)
+            assert bound.get().headers["id"] == waits.message.headers["id"]
+            assert bound.get() is None
