@@ -133,8 +133,7 @@ def _unusable(schedule: schedules.Schedule) -> str | None:
 def scheduler() -> Iterator[CheckMessage]:
     """What Beat runs."""
     conf = current_app.conf
-    path = conf.beat_scheduler
-    problem = None
+    path, problem = conf.beat_scheduler, None
     known: Any = load_extension_class_names("celery.beat_schedulers")
     try:
         symbol_by_name(path, dict(known))

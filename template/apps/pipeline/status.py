@@ -95,8 +95,7 @@ def round_trip(timeout: float) -> Part | None:
     try:
         result.get(timeout=timeout)
     except NoResultError:
-        words = f"a task that was sent has no result after {timeout:.0f} s"
-        return Part("round trip", False, words)
+        return Part("round trip", False, f"a task has no result after {timeout:.0f} s")
     except Exception as error:  # the result backend's own errors, of many kinds
         return Part("round trip", False, f"the result backend fails: {error}")
     took = (time.monotonic() - started) * 1000

@@ -32,8 +32,13 @@ class QoS(kombu.QoS):
         try:
             super().append(message, delivery_tag)
         except (RedisError, OSError):
-            keep(message)
+            self.keep(message)
             raise  # Celery connects anew, however long that takes: see Returning
+
+    def keep(self, message: Message) -> None:
+        """Return it to its queue when the broker is back."""
+        self.kept[str(message.delivery_tag)] = message
+        logger.warning("Kept until the broker is back: message %s", message.delivery_tag)
 
     def return_kept(self) -> None:
         """Record the messages after all and return them to their queues; twice does no harm."""
@@ -45,15 +50,15 @@ class QoS(kombu.QoS):
                     self.reject(delivery_tag, requeue=True)
                 except (RedisError, OSError):
                     self._delivered.pop(delivery_tag, None)  # type: ignore[union-attr]
-                    self.kept[delivery_tag] = message
+                    self.keep(message)
                     raise
 
 
-def keep(message: Message) -> None:
-    """Return a message to its queue when the broker is back; brokers of other kinds do so."""
-    if isinstance(message.channel, Returning):
-        QoS.kept[str(message.delivery_tag)] = message
-        logger.warning("Kept until the broker is back: message %s", message.delivery_tag)
+def keep_unbegun(message: Message) -> None:
+    """Keep what nobody will work on, and what its channel could not give back when it closed."""
+    channel = message.channel  # brokers of other kinds than Redis know by themselves
+    if isinstance(channel, Returning) and message.delivery_tag in channel.qos._delivered:
+        channel.qos.keep(message)
 
 
 class Returning:

@@ -145,7 +145,7 @@ class Consumer(consumer.Consumer):
         # come back only after the visibility timeout.
         waiting = {*state.reserved_requests, *state.scheduled_requests}  # type: ignore[attr-defined]
         for request in waiting - {*state.active_requests}:
-            transport.keep(request.message)
+            transport.keep_unbegun(request.message)
         super().on_close()
 
     def on_unknown_task(self, body: Any, message: Message, exc: BaseException) -> None:

@@ -134,9 +134,27 @@ def test_whatever_is_in_the_way_of_recording_a_message_it_is_kept(
             assert found(other) == ["hello"]
 
 
+def test_what_nobody_works_on_is_kept(broker_url: str) -> None:
+    with Connection(broker_url, transport=transport.Transport) as link:
+        send(link, "hello")
+        message: Any = QUEUE(link.default_channel).get()
+        transport.keep_unbegun(message)
+        with Connection(broker_url, transport=transport.Transport) as other:
+            assert found(other) == ["hello"]
+
+
+def test_what_its_channel_gave_back_is_not_kept(broker_url: str) -> None:
+    with Connection(broker_url, transport=transport.Transport) as link:
+        send(link, "hello")
+        message: Any = QUEUE(link.default_channel).get()
+    transport.keep_unbegun(message)
+    with Connection(broker_url, transport=transport.Transport) as other:
+        assert found(other) == ["hello"]
+
+
 def test_only_redis_needs_to_be_told_what_nobody_works_on() -> None:
     message: Any = SimpleNamespace(channel=object(), delivery_tag="1")
-    transport.keep(message)
+    transport.keep_unbegun(message)
     assert not transport.QoS.kept
 
 

@@ -120,8 +120,7 @@ def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
 class _Terminal:
     """Standard output that may go away: then everything ends, and nobody is left to read more."""
 
-    def __init__(self) -> None:
-        self._gone = False
+    _gone = False
 
     def write(self, text: str) -> None:
         with self._or_end():
