@@ -153,6 +153,14 @@ def test_the_projects_own_check_is_green(template: Path, tmp_path: Path) -> None
     assert "System check identified no issues" in report
 
 
+def test_recipes_pass_quoted_words_on(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    words = ("shell", "--verbosity", "0", "--command", "print('six and', 6 * 7)")
+    assert run(project, "just", "manage", *words) == "six and 42\n"
+    collected = run(project, "just", "test", "--collect-only", "-q", "-k", "inactive or example")
+    assert {"TestCleanupInactiveUsersTask", "TestExampleTask"} <= set(collected.split("::"))
+
+
 def test_a_copy_needs_no_trust_and_gives_no_warning(template: Path, tmp_path: Path) -> None:
     printed = run(tmp_path, "copier", "copy", "--defaults", str(template), "project").lower()
     assert not re.search("warn|trust|unsafe|no git tags", printed)
