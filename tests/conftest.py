@@ -70,7 +70,7 @@ def compiled_once() -> Iterator[None]:
     ) -> object:
         syntax = (self.trim_blocks, self.lstrip_blocks, self.keep_trailing_newline)
         key = (type(self), self.undefined, syntax, source, name, rest)
-        if key not in known:
+        if key not in known or "random" in source:  # Jinja draws when it compiles
             known[key] = compile_anew(self, source, name, filename, *rest)
         return known[key]
 

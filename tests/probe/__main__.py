@@ -48,6 +48,7 @@ def is_refused(call: Callable[[], object]) -> bool:
 
 def elsewhere() -> Celery:
     """A program that has not the project's code, as docs/brokers.md says how to set it up."""
+    os.environ.pop("CELERY_RESULT_BACKEND", None)  # this project's, which Celery prefers
     client = Celery("elsewhere", broker=BROKER, set_as_current=False)
     for name in ("broker_use_ssl", "broker_transport_options"):
         client.conf[name] = app.conf[name]
