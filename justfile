@@ -14,7 +14,7 @@ release version:
     ! git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null || fail "There is a v$version already: choose a later version."
     entries=$(sed -n "/^## \[$version\] - [0-9-]*$/,/^## /p" CHANGELOG.md | grep -c '^- ') ||
         fail "CHANGELOG.md says nothing under '## [$version] - $(date +%F)': move what is unreleased there, and commit."
-    uv run pytest tests/test_update.py tests/test_flips.py tests/test_render.py ||
+    uv run pytest tests/test_*update.py tests/test_flips.py tests/test_render.py ||
         fail "The update tests fail: there is no v$version until they pass."
     sed -i.before "s/^version = .*/version = \"$version\"/" pyproject.toml
     rm pyproject.toml.before

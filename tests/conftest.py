@@ -15,6 +15,8 @@ from jinja2 import Environment
 from rendering import ROOT
 from table import pytest_terminal_summary as pytest_terminal_summary
 
+pytest_plugins = ["updating"]
+
 SERVERS = {"redis": 6379, "rabbitmq": 5672, "postgres": 5432, "mariadb": 3306}
 """The port on loopback of each running server that `@pytest.mark.live(...)` may name.
 
@@ -198,7 +200,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 SLOWEST_FIRST = ("containers", "faults", "live")
-THEN = ("test_render.py", "test_switching.py", "test_update.py", "test_flips.py")
+THEN = ("render", "switching", "update", "flips", "scheduled_update")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -206,7 +208,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks: dict[Path, int] = {}
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        names = {*marks, item.path.name}
+        names = {*marks, item.path.stem.removeprefix("test_")}
         rank = next((n for n, name in enumerate(SLOWEST_FIRST + THEN) if name in names), 9)
         ranks[item.path] = min(rank, ranks.get(item.path, rank))
     items.sort(key=lambda item: ranks[item.path])

@@ -2,23 +2,18 @@
 
 import os
 import re
-import shutil
 import subprocess
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import IDENTITY, copy_tree, git
+from conftest import git
 from copier import run_update
 from projects import environment, run
-from releases import PARTS, releases, unpack
+from releases import releases, unpack
 from rendering import CONFIGURATION, QUESTIONS, ROOT, render
-from updating import commit, edit, replace, tree, write
-
-NEXT, FUTURE = "v99.0.0", "v100.0.0"
-"""What the working tree is called here, and a fake release after it."""
+from updating import FUTURE, NEXT, Make, commit, edit, replace, tree, write
 
 MOVED: dict[str, str] = {}
 """Files of a release that are gone or renamed since, and the test that proves it harmless."""
@@ -33,83 +28,6 @@ def rows() -> dict[str, str]:
 
 def owners(name: str) -> list[str]:
     return [whose for pattern, whose in rows().items() if fnmatchcase(name, pattern)]
-
-
-@pytest.fixture(scope="session")
-def history(own_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a commit and a tag of each release, the working tree as the last."""
-    repository = tmp_path_factory.mktemp("history") / "template"
-    repository.mkdir()
-    here = tmp_path_factory.mktemp("here") / "template"
-    copy_tree(ROOT, here)
-    git(repository, "init", "--quiet", "--initial-branch=main")
-    for version in [*releases(), NEXT]:
-        for part in PARTS:
-            shutil.rmtree(repository / part, ignore_errors=True)
-            (repository / part).unlink(missing_ok=True)
-        if version == NEXT:
-            for part in PARTS:
-                copy = shutil.copytree if (here / part).is_dir() else shutil.copy
-                copy(here / part, repository / part)
-        else:
-            unpack(version, repository)
-        git(repository, "add", "--all", "--force")
-        git(repository, "commit", "--quiet", "--allow-empty", "--message", version)
-        git(repository, "tag", version)
-    return repository
-
-
-@pytest.fixture(scope="session")
-def future(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The history and a later release: a setting changed, a question and a page added."""
-    repository = tmp_path_factory.mktemp("future") / "template"
-    git(history.parent, "clone", "--quiet", str(history), str(repository))
-    replace(
-        repository / "template/config/settings/base.py",
-        'LANGUAGE_CODE = "en-us"',
-        'LANGUAGE_CODE = "en-gb"',
-    )
-    replace(
-        repository / "template/pyproject.toml.jinja", '"whitenoise~=6.12"', '"whitenoise~=6.11"'
-    )
-    with (repository / "copier.yml").open("a") as questions:
-        questions.write("\noffice:\n  type: str\n  help: Where is it? x.\n  default: Vienna\n")
-    write(repository, {"template/docs/office.md.jinja": "# The office in {{ office }}\n"})
-    # What is told is the same each time, whatever this template's own changelog says by now.
-    git(repository, "checkout", "--quiet", releases()[0], "--", "CHANGELOG.md")
-    replace(
-        repository / "CHANGELOG.md",
-        "## [Unreleased]\n",
-        "## [Unreleased]\n\n## [100.0.0] - 2030-01-01\n\n### Added\n\n- A page about the office.\n",
-    )
-    git(repository, "add", "--all")
-    git(repository, "commit", "--quiet", "--message", FUTURE)
-    git(repository, "tag", FUTURE)
-    return repository
-
-
-Make = Callable[..., Path]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Copy a version of a repository by its name, and commit the project."""
-
-    def made(template: Path | str, version: str, name: str = "project", **answers: object) -> Path:
-        from copier import run_copy
-
-        run_copy(
-            str(template),
-            tmp_path / name,
-            data=answers,
-            vcs_ref=version,
-            defaults=True,
-            quiet=True,
-        )
-        commit(tmp_path / name)
-        return tmp_path / name
-
-    return made
 
 
 def update(project: Path, version: str | None = None, **answers: object) -> None:
@@ -355,65 +273,6 @@ def test_a_checkout_with_crlf_is_updated(project: Path, future: Path, tmp_path: 
     assert process.returncode == 0, process.stderr
     assert git(clone, "diff", "--name-only", "--diff-filter=U") == ""
     assert 'LANGUAGE_CODE = "en-gb"' in (clone / "config/settings/base.py").read_text()
-
-
-# The scheduled run
-
-
-def step(project: Path, ci: str) -> str:
-    """The shell lines with which the chosen host's pipeline updates."""
-    if ci == "github":
-        file = project / ".github/workflows/template-update.yml"
-        return str(yaml.safe_load(file.read_text())["jobs"]["update"]["steps"][-1]["run"])
-    jobs = yaml.safe_load((project / ".gitlab-ci.yml").read_text())
-    return str(jobs["template-update"]["script"][0])
-
-
-@pytest.mark.parametrize("ci", ["github", "gitlab"])
-@pytest.mark.parametrize("conflict", [False, True], ids=["clean", "conflict"])
-def test_the_scheduled_run_proposes_the_update_and_never_a_conflict(
-    future: Path, make: Make, tmp_path: Path, ci: str, conflict: bool
-) -> None:
-    project = make(future, NEXT, ci=ci)
-    if conflict:
-        replace(project / "config/settings/base.py", '"en-us"', '"de-at"')
-        commit(project)
-    origin, clone = tmp_path / "origin.git", tmp_path / "clone"
-    git(tmp_path, "clone", "--quiet", "--bare", str(project), str(origin))
-    git(origin, "config", "receive.advertisePushOptions", "true")
-    git(tmp_path, "clone", "--quiet", "--depth=1", origin.as_uri(), str(clone))
-    write(tmp_path, {"tools/gh": f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n'})
-    (tmp_path / "tools/gh").chmod(0o755)
-    variables = environment(
-        **IDENTITY,
-        GH_TOKEN="token",
-        RUNNER_TEMP=str(tmp_path),
-        TEMPLATE_UPDATE_TOKEN="token",
-        CI_SERVER_HOST="gitlab.example.com",
-        CI_REPOSITORY_URL="https://job:token@gitlab.example.com/shop.git",
-    )
-    address = "https://template:token@gitlab.example.com/shop.git"
-    git(clone, "config", f"url.{origin.as_uri()}.insteadOf", address)
-    variables["PATH"] = f"{tmp_path / 'tools'}{os.pathsep}{variables['PATH']}"
-    process = subprocess.run(
-        ["bash", "-e", "-c", step(project, ci)],
-        cwd=clone,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    branches = git(origin, "branch", "--list", "template/*").split()
-    if conflict:
-        assert process.returncode != 0
-        assert "config/settings/base.py" in process.stdout
-        assert branches == []
-    else:
-        assert process.returncode == 0, process.stdout
-        assert branches == [f"template/{FUTURE}"]
-        changed = git(origin, "diff", "--name-only", "HEAD", f"template/{FUTURE}").split()
-        assert {"docs/office.md", "config/settings/base.py"} <= set(changed)
-        assert ci == "gitlab" or "pr create" in (tmp_path / "asked").read_text()
 
 
 # Guards: what a change to the template may not do to projects of a release
