@@ -45,6 +45,9 @@ def test_a_countdown_outlives_a_broker_restart(broker: Server, row: Row) -> None
         system.worker()
         system.web()
         system.wait_ready()
+        # RabbitMQ 3.10 that is killed within a second after a queue was made leaves this one dead:
+        # the first delay makes the queues, and is over before the rest begins.
+        system.wait_done(first := system.deliver("work", 100, 1, countdown=3))
         sent = system.deliver("work", 0, 10, countdown=countdown)
         began = time.monotonic()
         if not isinstance(broker, RabbitMQ):  # that keeps them itself
@@ -52,10 +55,10 @@ def test_a_countdown_outlives_a_broker_restart(broker: Server, row: Row) -> None
         broker.end(signal.SIGKILL)
         broker.start()
         row.injected, row.accepted = "1 restart", len(sent)
-        assert not system.traced("done")
+        assert system.traced("done") == first.keys()
         system.wait_done(sent, countdown + HEALED_WITHIN)
         row.recovered(time.monotonic() - began - countdown)
-        row.done = len(system.traced("done"))
+        row.done = len(system.traced("done") & sent.keys())
 
 
 @pytest.mark.faults("broker away when a view calls .delay(): refused")
