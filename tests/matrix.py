@@ -162,13 +162,7 @@ class Servers:
             case "amqps":
                 return {"CELERY_BROKER_URL": self.rabbitmq.tls_url} | tls
             case "sqs":
-                return {
-                    "CELERY_BROKER_URL": "sqs://",
-                    "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{self.sqs.port}",
-                    "AWS_DEFAULT_REGION": "eu-central-1",
-                    "AWS_ACCESS_KEY_ID": "nobody",
-                    "AWS_SECRET_ACCESS_KEY": "n/othing",
-                }
+                return {"CELERY_BROKER_URL": self.sqs.url} | self.sqs.client_variables()
         raise ValueError(scheme)
 
 

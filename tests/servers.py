@@ -224,6 +224,15 @@ class Simulator(Server):
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
 
+    def client_variables(self) -> dict[str, str]:
+        """What SQS's clients read, in place of a machine's role."""
+        return {
+            "AWS_ENDPOINT_URL_SQS": f"http://127.0.0.1:{self.port}",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "AWS_ACCESS_KEY_ID": "nobody",
+            "AWS_SECRET_ACCESS_KEY": "n/othing",
+        }
+
 
 class PostgreSQL(Cluster):
     """A PostgreSQL whose databases are made as they are asked for."""

@@ -14,6 +14,7 @@ import pytest
 from conftest import git
 from projects import environment, run
 from rendering import ROOT, render
+from servers import Simulator
 from test_switching import committed
 
 sys.path.append(str(ROOT / "template"))  # last, so that only its packages are found there
@@ -146,7 +147,11 @@ class Project:
 
 @contextmanager
 def server(kind: str, directory: Path) -> Iterator[str]:
-    with {"redis": Valkey, "amqp": RabbitMQ}[kind](directory) as running:
+    kinds = {"redis": Valkey, "amqp": RabbitMQ, "sqs": Simulator}
+    with kinds[kind](directory) as running, pytest.MonkeyPatch.context() as patch:
+        if isinstance(running, Simulator):
+            for name, value in running.client_variables().items():
+                patch.setenv(name, value)
         yield running.url.replace("guest:guest@", "")  # no password may be answered
 
 
@@ -156,6 +161,8 @@ def server(kind: str, directory: Path) -> Iterator[str]:
         (("redis", "database"), ("amqp", "file")),
         (("amqp", "file"), ("redis", "redbeat")),
         (("redis", "redbeat"), ("redis", "database")),
+        (("redis", "database"), ("sqs", "file")),
+        (("sqs", "file"), ("redis", "database")),
     ],
     ids=lambda broker: "-".join(broker),
 )
