@@ -82,7 +82,7 @@ class TestWholeSeconds:
 def test_the_way_to_a_queue_is_made_before_the_first_delay(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @app.task(name="shop.order")
+    @app.task(name="shop.delivery")
     def order() -> None: ...
 
     made: list[list[str]] = []

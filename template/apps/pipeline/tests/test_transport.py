@@ -97,7 +97,7 @@ def test_a_broker_that_goes_away_again_costs_nothing(
         patched.setattr(kombu.QoS, "append", refuse)
         link = Connection(url, transport=transport.Transport)
         with pytest.raises(Disconnected):
-            link.channel()
+            link.transport.establish_connection()
     with server(tmp_path) as url, Connection(url, transport=transport.Transport) as link:
         assert found(link) == ["hello"]
 
@@ -111,7 +111,7 @@ def test_a_broker_that_goes_away_before_the_message_is_returned_costs_nothing(
             patched.setattr(kombu.QoS, "reject", refuse)
             link = Connection(url, transport=transport.Transport)
             with pytest.raises(Disconnected):
-                link.channel()
+                link.transport.establish_connection()
         with Connection(url, transport=transport.Transport) as link:
             assert found(link) == ["hello"]
 
