@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,3 +107,59 @@ def test_a_failover_in_mid_run_loses_nothing_that_was_accepted(
             wait_until(lambda: watched.master() != killed, 300, "another master")
             assert accepted - project.done(), "all was done before there was another master"
             wait_until(lambda: accepted <= project.done(), 300, "the tasks that were left")
+
+
+TRY = """
+import time
+from kombu.exceptions import OperationalError
+from apps.probe.tasks import nap
+began = time.monotonic()
+try:
+    nap.delay(0)
+except OperationalError as error:
+    print(error)
+print(time.monotonic() - began)
+"""
+TRY_TO_SEND = ("python", "manage.py", "shell", "--verbosity", "0", "--command", TRY)
+
+
+@pytest.mark.parametrize(
+    ("broker", "url"),
+    [
+        ("rediss", "rediss://:secret@127.0.0.1:{}/0"),
+        ("amqps", "amqps://me:secret@127.0.0.1:{}//"),
+        ("sqs", "sqs://me:secret@127.0.0.1:{}/0"),
+    ],
+)
+def test_a_broker_that_takes_the_call_and_says_nothing_is_named_within_three_seconds(
+    template: Path, tmp_path: Path, broker: str, url: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = url.format(silent.getsockname()[1])
+        cell = Cell(broker, "none", "file", "sqlite")
+        project = Project(template, tmp_path / "project", cell, CELERY_BROKER_URL=url)
+        project.run("python", "manage.py", "migrate", "--verbosity", "0")
+        *_, words, seconds = project.run(*TRY_TO_SEND).splitlines()
+    said = url.replace("secret", "**")
+    assert words.startswith(f"{said} does not take apps.probe.tasks.nap: "), words
+    assert float(seconds) < 3
+
+
+@pytest.mark.live("redis-server")
+def test_sentinels_that_are_frozen_hold_nobody_up(template: Path, tmp_path: Path) -> None:
+    """One of three costs a moment; of all three a view is told as of any broker that is away."""
+    cell = Cell("sentinel", "redis", "redbeat", "sqlite")
+    with TemporaryDirectory(prefix="servers-") as directory, Sentinels(Path(directory)) as watched:
+        project = Project(template, tmp_path / "project", cell, CELERY_BROKER_URL=watched.url)
+        project.run("python", "manage.py", "migrate", "--verbosity", "0")
+        first, *others = watched.sentinels
+        first.send(signal.SIGSTOP)
+        (seconds,) = project.run(*TRY_TO_SEND).splitlines()
+        assert float(seconds) < 3
+        with project.at_work():
+            project.run("python", "-m", "apps.probe")
+        for sentinel in others:
+            sentinel.send(signal.SIGSTOP)
+        *_, words, seconds = project.run(*TRY_TO_SEND).splitlines()
+        assert words.endswith("does not take apps.probe.tasks.nap: No master found for 'mymaster'")
+        assert float(seconds) < 3

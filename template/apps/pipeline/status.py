@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from apps.pipeline import heartbeat
 from apps.pipeline.schedules import declared
 from apps.pipeline.sync import sync
-from apps.pipeline.task import broker_address
+from apps.pipeline.task import address, reason
 from apps.pipeline.tasks import ping
 
 
@@ -51,7 +51,7 @@ def migrations() -> Part:
 def broker() -> Part:
     """Can this process reach the broker?"""
     try:
-        address = broker_address(current_app)
+        named = address(current_app.conf.broker_url)
         link: Any = current_app.connection_for_write()
     except (KeyError, ValueError):
         return Part("broker", False, "has a URL that cannot be read: see manage.py check")
@@ -60,8 +60,8 @@ def broker() -> Part:
             link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
             link.default_channel  # noqa: B018 - Redis is first spoken to when a channel opens
         except (OperationalError, *link.recoverable_connection_errors) as error:
-            return Part("broker", False, f"{address} does not answer: {error}")
-    return Part("broker", True, f"{address} answers")
+            return Part("broker", False, f"{named} does not answer: {reason(error)}")
+    return Part("broker", True, f"{named} answers")
 
 
 def worker() -> Part:

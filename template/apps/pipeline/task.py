@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
 from celery.contrib.django import task
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
@@ -15,9 +14,14 @@ else:
     DjangoTask = task.DjangoTask  # has no type parameters at run time
 
 
-def broker_address(app: Celery) -> str:
-    """The broker's URL, or its several ones, without passwords."""
-    return ";".join(maybe_sanitize_url(url) for url in app.conf.broker_url.split(";"))
+def address(urls: str) -> str:
+    """The URL of a broker or a result backend, or its several ones, without passwords."""
+    return ";".join(maybe_sanitize_url(url) for url in urls.split(";"))
+
+
+def reason(error: object) -> str:
+    """What a broker's client says, without the insides of it that Sentinels' clients add."""
+    return str(error).partition(" : <")[0]
 
 
 class Task(DjangoTask):
@@ -29,7 +33,8 @@ class Task(DjangoTask):
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send the task.
 
-        Raises kombu's OperationalError, which names the broker, when that does not take it.
+        Raises kombu's OperationalError, which names the broker, when that does not take it, or the
+        result backend: where nobody could hear of the result, nothing is sent.
         """
         if queues.is_quorum(self.app):
             delay = queues.whole_seconds(self.app, options.get("countdown"), options.get("eta"))
@@ -39,9 +44,11 @@ class Task(DjangoTask):
         except (OperationalError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "result store" not in str(error):
                 raise
-            reason = error.__cause__ or error.__context__ or error
-            address = broker_address(self.app)
-            raise OperationalError(f"{address} does not take {self.name}: {reason}") from error
+            to, results = address(self.app.conf.broker_url), self.app.conf.result_backend
+            if isinstance(error, RuntimeError) and results != self.app.conf.broker_url:
+                to += f" with results at {address(results)}"
+            why = reason(error.__cause__ or error.__context__ or error)
+            raise OperationalError(f"{to} does not take {self.name}: {why}") from error
 
     def signature_from_request(
         self,

@@ -38,7 +38,8 @@ class Patience(bootsteps.Step):
         super().__init__(parent, **kwargs)
         conf = parent.app.conf
         options, results = conf.broker_transport_options, conf.result_backend_transport_options
-        times = {"socket_timeout": 30, "socket_connect_timeout": 5, "answer_timeout": 30}
+        times: dict[str, Any] = {"socket_timeout": 30, "socket_connect_timeout": 5}
+        times |= {"answer_timeout": 30, "client-config": {"connect_timeout": 5, "read_timeout": 30}}
         times = {name: seconds for name, seconds in times.items() if name in options}
         conf.update(
             broker_connection_timeout=5,
@@ -151,13 +152,8 @@ class Consumer(consumer.Consumer):
     def on_unknown_task(self, body: Any, message: Message, exc: BaseException) -> None:
         headers: dict[str, Any] = message.headers
         offers = headers.get("offers", 0) + 1
-        logger.warning(
-            "Task %s[%s] is not known here: it waits for another worker (%d of %d offers)",
-            headers.get("task"),
-            headers.get("id"),
-            offers,
-            UNKNOWN_OFFERS,
-        )
+        words = "Task %s[%s] is not known here: it waits for another worker (%d of %d offers)"
+        logger.warning(words, headers.get("task"), headers.get("id"), offers, UNKNOWN_OFFERS)
         if queues.is_quorum(self.app):
             self._offer_again(message, offers)  # RabbitMQ holds it back
             return

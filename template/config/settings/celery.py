@@ -89,14 +89,27 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "interval_max": 0.1,
 }
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {**CELERY_TASK_PUBLISH_RETRY_POLICY}
+CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 0.8
+
+# Which Redis the Sentinels are asked for. One that is gone or frozen is passed over at once: left
+# to itself, redis-py tries it for a minute and longer before it asks the next.
+SENTINEL: dict[str, Any] = {
+    "master_name": env.str("SENTINEL_MASTER", "mymaster"),
+    "sentinel_kwargs": {"retry": None, "socket_timeout": 0.2, "socket_connect_timeout": 0.2},
+}
 if SPEAKS_REDIS:
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"socket_timeout": 0.8, "socket_connect_timeout": 0.8}
-CELERY_REDIS_SOCKET_TIMEOUT = 0.8
-CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 0.8
+    CELERY_BROKER_TRANSPORT_OPTIONS |= SENTINEL
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {
     "global_keyprefix": PREFIX,
     "retry_policy": {"timeout": 1, **CELERY_TASK_PUBLISH_RETRY_POLICY},
+    **SENTINEL,
 }
+
+# Left to itself, the client of SQS waits for an answer for a minute, and asks five times.
+if BROKER_SCHEME == "sqs":
+    times = {"connect_timeout": 0.8, "read_timeout": 0.8, "retries": {"total_max_attempts": 1}}
+    CELERY_BROKER_TRANSPORT_OPTIONS["client-config"] = times
 
 # An AMQP broker says that it has a message; without this it is sent in good hope. One that is
 # frozen says nothing, and is asked no more after two seconds.
@@ -124,12 +137,6 @@ if not SPEAKS_AMQP:
 if SPEAKS_REDIS:
     CELERY_BROKER_TRANSPORT_OPTIONS["unacked_restore_throttle"] = 1
 
-# Which Redis the Sentinels are asked for.
-if BROKER_SCHEME == "sentinel":
-    CELERY_BROKER_TRANSPORT_OPTIONS["master_name"] = env.str("SENTINEL_MASTER", "mymaster")
-if CELERY_RESULT_BACKEND.startswith("sentinel:"):
-    CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS["master_name"] = env.str("SENTINEL_MASTER", "mymaster")
-
 # Beat
 
 # What worker and Beat leave behind for health checks: heartbeats. Private to one machine.
@@ -150,18 +157,17 @@ CELERY_BEAT_SYNC_EVERY = 1
 
 # redbeat keeps its schedule beside the messages, and has its own words for a socket and Sentinels.
 CELERY_REDBEAT_KEY_PREFIX = f"{PREFIX}redbeat:"
-CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL
+CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL.replace("redis+socket:", "unix:", 1)
+CELERY_REDBEAT_REDIS_URL = CELERY_REDBEAT_REDIS_URL.replace("virtual_host=", "db=")
 CELERY_REDBEAT_REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
-if BROKER_SCHEME == "redis+socket":
-    CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL.replace("redis+socket:", "unix:", 1)
-    CELERY_REDBEAT_REDIS_URL = CELERY_REDBEAT_REDIS_URL.replace("virtual_host=", "db=")
-elif BROKER_SCHEME == "sentinel":
+if BROKER_SCHEME == "sentinel":
     sentinels = [urlsplit(address) for address in CELERY_BROKER_URL.split(";")]
     CELERY_REDBEAT_REDIS_URL = "redis-sentinel://"
     with suppress(ValueError):  # a port or a number that is none: a system check says so
         CELERY_REDBEAT_REDIS_OPTIONS |= {
             "sentinels": [(address.hostname, address.port or 26379) for address in sentinels],
-            "service_name": env.str("SENTINEL_MASTER", "mymaster"),
+            "service_name": SENTINEL["master_name"],
+            "sentinel_kwargs": SENTINEL["sentinel_kwargs"],
             "db": int(sentinels[-1].path.strip("/") or 0),
             "username": next((unquote(a.username) for a in sentinels if a.username), None),
             "password": next((unquote(a.password) for a in sentinels if a.password), None),

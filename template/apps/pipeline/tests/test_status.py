@@ -55,9 +55,11 @@ def test_of_a_broker_with_several_hosts_no_password_is_shown(
 ) -> None:
     urls = [f"{scheme}://me:secret@127.0.0.1:{free_port()}/0" for _ in range(2)]
     settings.CELERY_BROKER_URL = ";".join(urls)
-    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"master_name": "mymaster", "max_retries": 1}
+    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | settings.SENTINEL
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = options
     part = status.broker()
     assert not part.ok
     assert part.words.startswith(f"{urls[0].replace('secret', '**')};{scheme}://me:**@")
     assert "does not answer" in part.words
     assert "secret" not in part.words
+    assert "<" not in part.words

@@ -4,6 +4,7 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
+import redis
 from celery import Celery
 from celery.worker import state
 from kombu import Queue
@@ -34,7 +35,7 @@ def away(live_app: Celery) -> Celery:
         broker_url="redis://:secret@127.0.0.1:1/0",
         broker_use_ssl=None,
         redis_backend_use_ssl=None,
-        result_backend="redis://127.0.0.1:1/0",
+        result_backend="redis://:secret@127.0.0.1:1/0",
     )
     return app
 
@@ -134,6 +135,21 @@ def test_a_broker_that_is_away_is_named_within_three_seconds(away: Celery) -> No
         order.delay("lost")
     assert time.monotonic() - started < 3
     assert "secret" not in str(raised.value)
+
+
+def test_a_result_backend_that_is_away_is_named_beside_the_broker(
+    away: Celery, broker_url: str
+) -> None:
+    @away.task(name="shop.order.known")
+    def order(number: str) -> str:
+        return number
+
+    away.conf.update(broker_url=broker_url)
+    words = rf"^{broker_url} with results at redis://:\*\*@127\.0\.0\.1:1/0 does not take shop"
+    with pytest.raises(OperationalError, match=words):
+        order.delay("lost")
+    with redis.Redis.from_url(broker_url) as broker:
+        assert not broker.exists("celery")
 
 
 class Request:
