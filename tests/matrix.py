@@ -196,11 +196,17 @@ class Project:
         lines = notes.read_text().splitlines() if notes.exists() else []
         return {json.loads(line)[0] for line in lines}
 
+    def log(self, process: str) -> str:
+        """What worker or Beat have said."""
+        return self._log(process).read_text(errors="replace")
+
+    def _log(self, process: str) -> Path:
+        return self.directory.with_suffix(f".{process}.log")
+
     @contextmanager
     def started(self, *command: str) -> Iterator["subprocess.Popen[bytes]"]:
         """Run a command beside the test, which has to end well when it is told to end."""
-        log = self.directory.with_suffix(f".{command[3]}.log")
-        with log.open("wb") as output:
+        with self._log(command[3]).open("ab") as output:
             process = subprocess.Popen(
                 leashed([*command]),
                 cwd=self.directory,
@@ -214,7 +220,7 @@ class Project:
             process.terminate()
             assert process.wait(PATIENCE) == 0, f"{command} ends with {process.returncode}"
         except BaseException as error:
-            error.add_note(f"{' '.join(command)}:\n{log.read_text(errors='replace')[-8000:]}")
+            error.add_note(f"{' '.join(command)}:\n{self.log(command[3])[-8000:]}")
             raise
         finally:
             with suppress(ProcessLookupError):

@@ -4,8 +4,13 @@ import json
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 import redis
@@ -163,3 +168,81 @@ def test_sentinels_that_are_frozen_hold_nobody_up(template: Path, tmp_path: Path
         *_, words, seconds = project.run(*TRY_TO_SEND).splitlines()
         assert words.endswith("does not take apps.probe.tasks.nap: No master found for 'mymaster'")
         assert float(seconds) < 3
+
+
+WORKER = ("celery", "-A", "config", "worker", "-l", "info")
+PATIENT_POLLS = """
+from config.settings.celery import CELERY_BROKER_TRANSPORT_OPTIONS
+CELERY_BROKER_TRANSPORT_OPTIONS["wait_time_seconds"] = 10
+"""
+
+
+@pytest.mark.live
+def test_what_sqs_gives_a_worker_that_leaves_is_hidden_from_nobody(
+    servers: Servers, template: Path, tmp_path: Path
+) -> None:
+    """SQS answers a poll that is under way with messages, whether or not somebody listens."""
+    cell = Cell("sqs", "none", "file", "sqlite")
+    project = Project(template, tmp_path / "project", cell, **servers.variables(cell))
+    project.add("config/settings/project.py", PATIENT_POLLS)
+    project.run("python", "manage.py", "migrate", "--verbosity", "0")
+    with project.started(*WORKER) as leaving:
+        wait_until(lambda: "ready." in project.log("worker"), 300, "a worker")
+        leaving.terminate()  # its first poll has just begun
+        project.run(*TRY_TO_SEND)
+        leaving.wait(300)
+        project.run(*TRY_TO_SEND)
+        assert not project.done()
+    with project.started(*WORKER):
+        wait_until(lambda: len(project.done()) == 2, 300, "what was sent to a worker that left")
+
+
+class Gate(BaseHTTPRequestHandler):
+    """Before a server on this port: lets everything through, or says that it is unavailable."""
+
+    closed: ClassVar[bool] = False
+    refused: ClassVar[int] = 0
+    beyond: ClassVar[int]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.closed:
+            Gate.refused += 1
+            self.send_error(503)
+            return
+        with closing(HTTPConnection("127.0.0.1", self.beyond)) as link:
+            link.request("POST", self.path, body, dict(self.headers.items()))
+            answer = link.getresponse()
+            content = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", str(answer.getheader("Content-Type")))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.live
+def test_a_poll_that_sqs_refuses_ends_no_worker_and_keeps_none(
+    servers: Servers, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = servers.variables(cell := Cell("sqs", "none", "file", "sqlite"))
+    monkeypatch.setattr(Gate, "beyond", servers.sqs.port, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as gate:
+        Thread(target=gate.serve_forever, daemon=True).start()
+        variables["AWS_ENDPOINT_URL_SQS"] = f"http://127.0.0.1:{gate.server_port}"
+        project = Project(template, tmp_path / "project", cell, **variables)
+        project.run("python", "manage.py", "migrate", "--verbosity", "0")
+        with project.started(*WORKER) as worker:
+            wait_until(lambda: "ready." in project.log("worker"), 300, "a worker")
+            monkeypatch.setattr(Gate, "closed", True)
+            wait_until(lambda: Gate.refused > 10, 300, "polls that are refused")
+            monkeypatch.setattr(Gate, "closed", False)
+            *_, words = project.run(*TRY_TO_SEND).splitlines()
+            wait_until(project.done, 300, f"a task that was sent in {words} s")
+            assert worker.poll() is None
+        gate.shutdown()
+    with project.started(*WORKER):  # leaves though nobody is there to be asked
+        wait_until(lambda: "Cannot connect" in project.log("worker"), 300, "a try to connect")

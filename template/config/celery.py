@@ -17,6 +17,7 @@ TRANSPORT_ALIASES.update(
     redis="apps.pipeline.transport:Transport",
     rediss="apps.pipeline.transport:Transport",
     sentinel="apps.pipeline.transport:SentinelTransport",
+    sqs="apps.pipeline.sqs:Transport",
 )
 
 app = Celery("config", amqp="apps.pipeline.queues:AMQP", task_cls="apps.pipeline.task:Task")

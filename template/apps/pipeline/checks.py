@@ -84,10 +84,11 @@ def soft_shutdown() -> Iterator[CheckMessage]:
     """Time to return tasks to the queue before the worker is killed."""
     soft = current_app.conf.worker_soft_shutdown_timeout
     grace = getattr(settings, "STOP_GRACE", None)  # None: nobody said
-    if soft and grace is not None and soft + LEAVING > grace:
+    leaving = LEAVING + current_app.conf.broker_transport_options.get("wait_time_seconds", 0)
+    if soft and grace is not None and soft + leaving > grace:
         words = f"CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT is {soft:g} s, STOP_GRACE {grace} s: "
         words += "a worker told to stop is killed before its tasks are back in the queue."
-        hint = f"The grace, which the worker's supervisor gives it, has to be {LEAVING} s longer."
+        hint = f"The grace, which the worker's supervisor gives it, has to be {leaving} s longer."
         yield Error(words, hint, id="pipeline.E004")
 
 

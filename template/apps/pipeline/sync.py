@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from django_celery_beat.models import PeriodicTask
 
 MARK = "declared_as"
+KINDS = ("interval", "crontab", "solar", "clocked")  # a row has one of them
 NOTE = (
     "Declared in code, in schedules.py. Switching it on or off here stays; "
     "any other change is undone by the next migrate."
@@ -71,8 +72,7 @@ def _apply(schedules: dict[str, Schedule]) -> list[str]:
         changes.append(f"removed: {name}")
     for name, schedule in schedules.items():
         own = owned.get(name)
-        taken = PeriodicTask.objects.filter(name=name).exclude(pk=own and own.pk).exists()
-        if taken:
+        if PeriodicTask.objects.filter(name=name).exclude(pk=own and own.pk).exists():
             changes.append(f"not written: {name} (a row of this name was made by hand: rename it)")
         elif own is None:
             PeriodicTask.objects.create(**_fields(schedule), enabled=_is_on(schedule))
@@ -130,28 +130,21 @@ def _fields(schedule: Schedule) -> dict[str, Any]:
 
 
 def _when(when: timedelta | Crontab | Solar | datetime) -> dict[str, models.Model | None]:
-    from django_celery_beat.models import (
-        ClockedSchedule,
-        CrontabSchedule,
-        IntervalSchedule,
-        SolarSchedule,
-    )
+    from django_celery_beat import models as tables
 
-    columns: dict[str, models.Model | None] = dict.fromkeys(
-        ("interval", "crontab", "solar", "clocked")
-    )
+    columns: dict[str, models.Model | None] = dict.fromkeys(KINDS)
     match when:
         case timedelta():
-            columns["interval"] = _first(IntervalSchedule, **_interval(when))
+            columns["interval"] = _first(tables.IntervalSchedule, **_interval(when))
         case Crontab():
             pattern = asdict(when)
             zone = pattern.pop("time_zone") or settings.TIME_ZONE
-            columns["crontab"] = _first(CrontabSchedule, timezone=zone, **pattern)
+            columns["crontab"] = _first(tables.CrontabSchedule, timezone=zone, **pattern)
         case Solar():
             place = {axis: round(getattr(when, axis), 6) for axis in ("latitude", "longitude")}
-            columns["solar"] = _first(SolarSchedule, event=when.event, **place)
+            columns["solar"] = _first(tables.SolarSchedule, event=when.event, **place)
         case datetime():
-            columns["clocked"] = _first(ClockedSchedule, clocked_time=when)
+            columns["clocked"] = _first(tables.ClockedSchedule, clocked_time=when)
     return columns
 
 

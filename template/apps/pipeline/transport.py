@@ -145,7 +145,7 @@ class Impatient:
 
 
 class AMQPChannel(Impatient, pyamqp.Channel):
-    pass
+    """Declares, publishes and consumes so."""
 
 
 class AMQPConnection(Impatient, pyamqp.Connection):
@@ -161,4 +161,4 @@ class AMQPTransport(pyamqp.Transport):
 
 
 class AMQPSTransport(AMQPTransport, pyamqp.SSLTransport):
-    pass
+    """The same, encrypted."""

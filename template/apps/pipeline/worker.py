@@ -1,6 +1,7 @@
 """What this project adds to Celery's worker; `config/celery.py` and the settings name it."""
 
 import logging
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -61,6 +62,19 @@ class SoftShutdown(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         install = symbol_by_name("celery.apps.worker:install_worker_term_hard_handler")
         install(parent, sig="SIGTERM", exitcode=0)
+        polling = parent.app.conf.broker_transport_options.get("wait_time_seconds")
+        if polling and parent.hub:
+            leave: Any = signal.getsignal(signal.SIGTERM)
+
+            def leave_after_the_last_poll(*args: Any) -> None:
+                signal.signal(signal.SIGTERM, leave)  # a second one hurries
+                if consumer := parent.consumer.task_consumer:
+                    consumer.cancel()
+                    parent.hub.call_later(polling + 1, leave, *args)
+                else:  # it cannot reach SQS and polls nothing
+                    leave(*args)
+
+            signal.signal(signal.SIGTERM, leave_after_the_last_poll)
 
 
 class Heartbeat(bootsteps.StartStopStep):

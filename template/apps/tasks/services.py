@@ -12,12 +12,7 @@ if TYPE_CHECKING:
 
 
 def register_periodic_task(
-    *,
-    name: str,
-    task_path: str,
-    every: int,
-    period: str = "minutes",
-    enabled: bool = True,
+    *, name: str, task_path: str, every: int, period: str = "minutes", enabled: bool = True
 ) -> "PeriodicTask":
     """Register or update a periodic task with an interval schedule.
 

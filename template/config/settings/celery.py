@@ -82,12 +82,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 # A web request that sends a task fails within three seconds, in words, instead of hanging until
 # the broker is back: one second to connect, one to answer, one more try. Workers are more patient.
 CELERY_BROKER_CONNECTION_TIMEOUT = 1
-CELERY_TASK_PUBLISH_RETRY_POLICY = {
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0.1,
-    "interval_max": 0.1,
-}
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.1}
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {**CELERY_TASK_PUBLISH_RETRY_POLICY}
 CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 0.8
 
@@ -106,19 +101,22 @@ CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {
     **SENTINEL,
 }
 
-# Left to itself, the client of SQS waits for an answer for a minute, and asks five times.
+# Left to itself, the client of SQS waits for an answer for a minute, and asks five times. A worker
+# asks SQS for messages, which answers after `wait_time_seconds` at the latest: one that is told to
+# stop waits for this, for what nobody hears would be hidden until the visibility timeout. With its
+# hands full it asks again after `polling_interval`: with kombu's own, a second, each of its
+# processes ran one short task a second, and now nine.
 if BROKER_SCHEME == "sqs":
     times = {"connect_timeout": 0.8, "read_timeout": 0.8, "retries": {"total_max_attempts": 1}}
     CELERY_BROKER_TRANSPORT_OPTIONS["client-config"] = times
+    CELERY_BROKER_TRANSPORT_OPTIONS |= {"wait_time_seconds": 3, "polling_interval": 0.1}
 
-# An AMQP broker says that it has a message; without this it is sent in good hope. One that is
-# frozen says nothing, and is asked no more after two seconds.
 if SPEAKS_AMQP:
+    # An AMQP broker says that it has a message; without this it is sent in good hope. One that is
+    # frozen says nothing, and is asked no more after two seconds.
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"confirm_publish": True, "answer_timeout": 2}
-
-# RabbitMQ's queues are quorum queues: kept on disk, and on most nodes of a cluster. Topic exchanges
-# let it keep what is to run later, instead of a worker. Celery's own queues are neither.
-if SPEAKS_AMQP:
+    # RabbitMQ's queues are quorum queues: kept on disk, and on most nodes of a cluster. Topic
+    # exchanges let it keep what is to run later, instead of a worker. Celery's own are neither.
     CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
     CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum"

@@ -127,10 +127,14 @@ class TestLimits:
         assert found() == []
 
 
-@pytest.mark.parametrize(("grace", "right"), [(25, True), (24, False), (10, False)])
+@pytest.mark.parametrize(
+    ("polling", "grace", "right"),
+    [(0, 25, True), (0, 24, False), (0, 10, False), (3, 28, True), (3, 27, False)],
+)
 def test_e004_a_soft_shutdown_longer_than_the_stop_grace(
-    settings: Settings, grace: int, right: bool
+    settings: Settings, polling: int, grace: int, right: bool
 ) -> None:
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS = {"wait_time_seconds": polling}
     settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
     settings.STOP_GRACE = grace
     if right:

@@ -71,12 +71,9 @@ class Command(BaseCommand):
 def examine() -> Iterator[Finding]:
     """Ask every part, in the order of a task's way; what depends on a part that is down is not."""
     yield from configuration()
-    database = ask("database", status.database)
-    yield database
-    migrations = ask("migrations", status.migrations, needs=database)
-    yield migrations
-    broker = ask("broker", status.broker)
-    yield broker
+    yield (database := ask("database", status.database))
+    yield (migrations := ask("migrations", status.migrations, needs=database))
+    yield (broker := ask("broker", status.broker))
     yield from worker(broker)
     yield beat(broker)
     in_database = apps.is_installed("django_celery_beat")
