@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import boto3
 import pymysql
 import redis
 import trustme
@@ -223,6 +224,18 @@ class Simulator(Server):
 
     def command(self) -> Sequence[str]:
         return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def start(self) -> None:
+        """Ask it once: before its first answer it reads for more than a second what SQS is."""
+        super().start()
+        names = self.client_variables()
+        boto3.client(
+            "sqs",
+            endpoint_url=names["AWS_ENDPOINT_URL_SQS"],
+            region_name=names["AWS_DEFAULT_REGION"],
+            aws_access_key_id=names["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=names["AWS_SECRET_ACCESS_KEY"],
+        ).list_queues()
 
     def client_variables(self) -> dict[str, str]:
         """What SQS's clients read, in place of a machine's role."""
