@@ -3,6 +3,47 @@
 _list:
     @just --list --unsorted
 
+# Judge the template's own code: style and types
+check:
+    uv run ruff check .
+    uv run ruff format --check .
+    uv run mypy
+
+# In under a minute: the questions, one project and its linters and types
+[positional-arguments]
+test-fast *arguments:
+    @uv run pytest tests/test_questions.py tests/test_maintaining.py "tests/test_render.py::test_the_projects_own_check_is_green" "$@"
+
+# All tests but the fault rounds; what needs a missing server, program or engine is skipped
+[positional-arguments]
+test *arguments:
+    @uv run pytest "$@"
+
+# Real brokers, databases, workers and Beats for every two answers
+[positional-arguments]
+live *arguments:
+    @uv run pytest tests/test_matrix.py tests/test_switching_live.py "$@"
+
+# A short round of the generated project's fault tests, on Redis and on RabbitMQ
+[positional-arguments]
+faults *arguments:
+    @uv run pytest -m faults "$@"
+
+# The container stacks and images, built and run; needs a container engine
+[positional-arguments]
+containers *arguments:
+    @uv run pytest -m containers "$@"
+
+# Updates from every released version, with a user's edits
+[positional-arguments]
+updates *arguments:
+    @uv run pytest tests/test_update.py tests/test_flips.py tests/test_scheduled_update.py "$@"
+
+# Make the project of the default answers in demo/, from the last commit
+demo:
+    rm -rf demo
+    uv run copier copy --defaults --quiet --vcs-ref HEAD "{{ justfile_directory() }}" demo
+
 # Release a version that CHANGELOG.md tells of: `just release 0.2.0` tests, archives, commits and tags it
 release version:
     #!/usr/bin/env bash
