@@ -112,7 +112,8 @@ def edit(project: Path) -> None:
     replace(
         settings,
         "# CELERY_TASK_ROUTES = {}\n",
-        'CELERY_TASK_ROUTES = {"apps.shop.tasks.*": {"queue": "mail"}}\n',
+        'CELERY_TASK_ROUTES = {"apps.shop.tasks.*": {"queue": "mail"}}\n'
+        'CELERY_TASK_QUEUES = {"celery": {}, "mail": {}}\n',
     )
     replace(
         project / "pyproject.toml",

@@ -1,0 +1,60 @@
+"""What production still lacks: the variables and secrets of compose.production.yaml, and the settings.
+
+Ends with code 1 where something is missing. `just deploy-check` runs it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+STAND_INS = {
+    "DJANGO_SECRET_KEY": "only-for-this-check-fifty-characters-and-then-some-more",
+    "DATABASE_URL": "postgres://db/app",
+}
+
+
+def lacking_variables(compose: str) -> list[str]:
+    """The words of each ${NAME:?words} whose variable is not set."""
+    lines = [line for line in compose.splitlines() if not line.startswith("#")]
+    required = re.findall(r"(?<!\$)\$\{([A-Z_]+):\?([^}]*)\}", "\n".join(lines))
+    return [words for name, words in sorted(set(required)) if not os.environ.get(name)]
+
+
+def lacking_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
+    """What is wrong with the secrets' files, and those that are there, as settings read them."""
+    problems, found = [], {}
+    directory = Path(os.environ.get("SECRETS_DIR") or "SECRETS_DIR")
+    for name in re.findall(r"^ *file: \$\{SECRETS_DIR.*\}/(\S+)$", compose, re.MULTILINE):
+        path = directory / name
+        if not path.is_file() or path.stat().st_size == 0:
+            described = re.search(rf"^# *{name}  *(.*)$", compose, re.MULTILINE)
+            problems.append(f"Write {path}: {described[1] if described else ''}")
+            continue
+        found[f"{name.upper()}_FILE"] = str(path)
+        if path.stat().st_mode & 0o004:
+            problems.append(f"Everybody on this machine can read {path}: chmod 400 and chown 1000.")
+    return problems, found
+
+
+def main() -> int:
+    compose = (PROJECT / "compose.production.yaml").read_text(encoding="utf-8")
+    problems, files = lacking_secrets(compose)
+    problems = lacking_variables(compose) + problems
+    print(*problems, sep="\n", end="\n" if problems else "", flush=True)
+    # Then the settings, with stand-ins for what was named already.
+    environment = os.environ | files
+    environment |= {
+        name: value for name, value in STAND_INS.items() if f"{name}_FILE" not in environment
+    }
+    environment["DJANGO_SETTINGS_MODULE"] = "config.settings.production"
+    environment["DJANGO_ALLOWED_HOSTS"] = os.environ.get("DJANGO_ALLOWED_HOSTS") or "example.com"
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    code = subprocess.run(command, cwd=PROJECT, env=environment).returncode
+    return 1 if problems or code else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
