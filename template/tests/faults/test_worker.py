@@ -82,6 +82,26 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
         row.done = len(system.traced("done"))
 
 
+@pytest.mark.faults("a deploy while a short task runs")
+def test_a_worker_told_to_stop_leaves_when_its_last_task_ends(broker: Server, row: Row) -> None:
+    grace, seconds = 30, 2
+    with System(broker, grace=grace) as system:
+        worker = system.worker()
+        system.wait_ready()
+        sent = {"0": str(system.app.send_task(f"{APP}.tasks.work", [0, seconds]).id)}
+        system.wait_more("running", 0)
+        began = time.monotonic()
+        worker.retire()
+        worker.send(signal.SIGTERM)
+        code = worker.wait_end(PATIENCE)
+        left = time.monotonic() - began
+        row.injected = f"SIGTERM, a task of {seconds} s, left after {left:.1f} s with {code}"
+        row.accepted, row.done = len(sent), len(system.traced("done"))
+        assert code == 0
+        assert left < grace
+        assert system.runs("done", 0) == 1
+
+
 @pytest.mark.faults("a task that kills its process every time it runs")
 def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
     with System(broker) as system:
