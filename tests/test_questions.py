@@ -12,6 +12,7 @@ import select
 import subprocess
 import sys
 import time
+import tomllib
 import unicodedata
 from collections.abc import Callable
 from functools import cache
@@ -195,6 +196,8 @@ def test_pytest_copie_renders_the_committed_copy(copie: Any, template: Path) -> 
 ODD_NAMES = [
     "Café Zürich",
     "Bob’s Shop & Sons <GmbH>",
+    "Bob's Shop",
+    'The "Best" Shop of Bob\'s',
     "日本の店",
     "متجري",
     "فروشگاه\u200cمن",  # a joiner inside a Persian word
@@ -215,6 +218,19 @@ def test_an_odd_name_is_recorded_as_it_was_written(ask: Ask, name: str) -> None:
     assert answers["description"] == name
 
 
+@pytest.mark.parametrize("name", ['Bob\'s "Best" Shop', "100% #1: [yes] $HOME & <b>"])
+def test_an_odd_name_reads_the_same_in_every_file(
+    template: Path, tmp_path: Path, name: str
+) -> None:
+    project = render(
+        template, tmp_path / "project", project_name=name, project_slug="shop", description=name
+    )
+    metadata = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    assert metadata["project"]["description"] == name
+    readme = (project / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith(f"# {name}\n\n{name}\n")
+
+
 @pytest.mark.parametrize(
     ("text", "about"),
     [
@@ -230,13 +246,11 @@ def test_an_odd_name_is_recorded_as_it_was_written(ask: Ask, name: str) -> None:
         ("My\u202eShop", "cannot be seen"),
         ("My\u2028Shop", "cannot be seen"),
         ("My\u200bShop", "cannot be seen"),
-        ("Bob's Shop", "a quote, a brace or a backslash"),
-        ('The "Shop"', "a quote, a brace or a backslash"),
-        ("The `Shop`", "a quote, a brace or a backslash"),
-        ("{{ Shop }}", "a quote, a brace or a backslash"),
-        ("{Shop", "a quote, a brace or a backslash"),
-        ("Shop}", "a quote, a brace or a backslash"),
-        ("My\\Shop", "a quote, a brace or a backslash"),
+        ("The `Shop`", "a backtick, a brace or a backslash"),
+        ("{{ Shop }}", "a backtick, a brace or a backslash"),
+        ("{Shop", "a backtick, a brace or a backslash"),
+        ("Shop}", "a backtick, a brace or a backslash"),
+        ("My\\Shop", "a backtick, a brace or a backslash"),
         ("x" * 201, "is the most"),
     ],
 )
@@ -261,6 +275,7 @@ def test_a_name_may_have_60_characters_and_a_description_200() -> None:
         ("Łódź", "lodz"),
         ("Đà Nẵng", "da-nang"),
         ("Bob’s Shop", "bobs-shop"),
+        ('Bob\'s "Shop"', "bobs-shop"),
         ("  --Shop__2.0!! ", "shop-2-0"),
         ("日本 Shop", "shop"),
         ("3D Shop", "project-3d-shop"),

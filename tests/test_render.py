@@ -219,4 +219,4 @@ def test_the_default_project_stays_small(template: Path, tmp_path: Path) -> None
         and "migrations" not in Path(name).parts
         and Path(name).name not in ("conftest.py", "testing.py")
     )
-    assert count < 2100
+    assert count < 3000

@@ -1,5 +1,8 @@
-"""Settings for the Beat that a test starts: local ones, with a schedule that is due at once."""
+"""Settings for worker and Beat of a test: local ones, a second queue, a schedule due at once."""
+
+from kombu import Queue
 
 from config.settings.local import *  # noqa: F403
 
 CELERY_BEAT_SCHEDULE = {"tick": {"task": "apps.pipeline.tasks.ping", "schedule": 1.0}}
+CELERY_TASK_QUEUES = [Queue("mail")]

@@ -10,9 +10,11 @@ from celery import Celery, chord, shared_task
 from celery.signals import task_success
 from django.contrib.auth import get_user_model
 from django.db import transaction
+from kombu import Queue
 from pytest_django import Settings
 
-from apps.pipeline import heartbeat
+from apps.pipeline import heartbeat, status
+from apps.pipeline.tasks import ping
 from apps.pipeline.testing import running
 from apps.pipeline.trace import trace
 
@@ -120,3 +122,30 @@ def test_the_trace_says_that_nobody_took_the_task(live_app: Celery) -> None:
     seen = trace(echo, "Hello", timeout=0.5)
     assert not seen.ok
     assert seen.outcome == "The broker has it, and no worker took it within 0 s."
+
+
+def test_a_queue_with_tasks_is_red_until_a_worker_takes_from_it(
+    live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings, transactional_db: None
+) -> None:
+    settings.RUNTIME_DIR = tmp_path
+    live_app.conf.task_queues = [Queue("mail")]
+    live_app.tasks[ping.name].apply_async(queue="mail")
+    seen = status.queues()
+    assert (seen.ok, seen.words) == (
+        False,
+        "0 waiting in celery, which no worker takes from; "
+        "1 waiting in mail, which no worker takes from",
+    )
+    with running(
+        "worker",
+        "--concurrency=1",
+        broker=broker_url,
+        directory=tmp_path,
+        DJANGO_SETTINGS_MODULE="tests.settings",
+    ):
+        deadline = time.monotonic() + PATIENCE
+        while status.queues().words != "0 waiting in celery; 0 waiting in mail":
+            assert time.monotonic() < deadline, status.queues()
+            time.sleep(0.1)
+        assert status.queues().ok
+    assert "which no worker takes from" in status.queues().words

@@ -5,9 +5,11 @@ needs the database or the network. docs/checks.md has an example of each.
 """
 
 import json
+import re
 import ssl
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -27,7 +29,7 @@ from django.core.exceptions import ImproperlyConfigured
 from kombu import Connection
 from kombu.utils.url import url_to_parts
 
-from apps.pipeline import schedules
+from apps.pipeline import queues, schedules
 
 AMQP = ("amqp", "amqps", "pyamqp")
 REDIS = ("redis", "rediss", "redis+socket", "sentinel")
@@ -129,6 +131,43 @@ def _unusable(schedule: schedules.Schedule) -> str | None:
     except Exception as error:  # each kind of schedule raises its own
         return str(error.args[0] if error.args else error)
     return None
+
+
+def undeclared_queues() -> Iterator[CheckMessage]:
+    """Queues that something is sent to and no worker takes from."""
+    schedules.import_tasks()
+    conf, known = current_app.conf, queues.declared(current_app.conf)
+    named = list(_routed(conf.task_routes))
+    named += [
+        (f"The task {name}", getattr(task, "queue", None))
+        for name, task in current_app.tasks.items()
+    ]
+    for name, entry in conf.beat_schedule.items():
+        named.append((f"Schedule {name!r}", entry.get("options", {}).get("queue")))
+    with suppress(ImproperlyConfigured):  # E006 says so
+        named += [(f"Schedule {name!r}", it.queue) for name, it in schedules.declared().items()]
+    for place, queue in named:
+        name = getattr(queue, "name", queue)
+        if name and name not in known:
+            every = ", ".join(f'Queue("{each}")' for each in [*known, name])
+            hint = f"Declare it in config/settings/project.py: CELERY_TASK_QUEUES = [{every}]"
+            words = f"{place} names the queue {name!r}, which no worker takes from."
+            yield Error(
+                words, " ".join(filter(None, [_near(name, known), hint])), id="pipeline.E014"
+            )
+
+
+def _routed(routes: Any) -> Iterator[tuple[str, Any]]:
+    """The queue of each route that can be read: those of functions cannot."""
+    if isinstance(routes, Mapping):
+        for pattern, route in routes.items():
+            to = route.get("queue") if isinstance(route, Mapping) else route
+            yield f"The route of {getattr(pattern, 'pattern', pattern)}", to
+    elif isinstance(routes, list | tuple):
+        if len(routes) == 2 and isinstance(routes[0], str | re.Pattern):
+            routes = [{routes[0]: routes[1]}]
+        for route in routes:
+            yield from _routed(route)
 
 
 def scheduler() -> Iterator[CheckMessage]:
@@ -261,8 +300,9 @@ def eager() -> Iterator[CheckMessage]:
 
 @checks.register("pipeline")
 def everywhere(**kwargs: Any) -> list[CheckMessage]:
-    asked = (names, limits, soft_shutdown, declarations, scheduler, result_backend, broker)
-    return [message for ask in (*asked, databases, content) for message in ask()]
+    asked = (names, limits, soft_shutdown, declarations, undeclared_queues, scheduler)
+    also = (result_backend, broker, databases, content)
+    return [message for ask in (*asked, *also) for message in ask()]
 
 
 @checks.register("pipeline", deploy=True)

@@ -17,9 +17,12 @@ def _file(role: str) -> Path:
     return directory / f"{role}@{socket.gethostname()}.heartbeat"
 
 
-def beat(role: str) -> None:
-    """Say that this machine's process of that role, `worker` or `beat`, is alive now."""
-    _file(role).touch()
+def beat(role: str, words: str = "") -> None:
+    """Say that this machine's process of that role, `worker` or `beat`, is alive now.
+
+    The words are kept beside it; a worker says which queues it takes from, a line each.
+    """
+    _file(role).write_text(words)
 
 
 def stop(role: str) -> None:
@@ -31,3 +34,10 @@ def age(role: str) -> float | None:
     """Seconds since the latest heartbeat of that role that can be seen here; None without one."""
     times = [file.stat().st_mtime for file in settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat")]
     return max(0.0, time.time() - max(times)) if times else None
+
+
+def words(role: str) -> set[str]:
+    """The lines that living processes of that role left, as far as they can be seen here."""
+    files = settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat")
+    alive = [file for file in files if time.time() - file.stat().st_mtime < STALE_AFTER]
+    return {line for file in alive for line in file.read_text().splitlines()}

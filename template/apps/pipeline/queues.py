@@ -5,13 +5,13 @@ chain of exchanges that Celery's worker makes, and binds to the queues that it k
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import ceil
 from typing import Any
 
 from celery.app import amqp
-from kombu import Connection
+from kombu import Connection, Queue
 from kombu.transport import native_delayed_delivery as delay
 
 DELAY = delay.level_name(delay.MAX_LEVEL)  # the exchange where the chain begins
@@ -23,17 +23,37 @@ DELIVERY_LIMIT = 1_000_000_000
 
 
 class Queues(amqp.Queues):
+    create_missing_queue_type: str | None
+
     def __setitem__(self, name: str, queue: Any) -> None:
         # One routing key for all, Celery's default, would bring each message to every queue.
         queue.routing_key = queue.routing_key or name
         arguments = queue.queue_arguments or {}
+        if self.create_missing_queue_type == "quorum":  # Celery gives it to what is not declared
+            arguments = {"x-queue-type": "quorum"} | arguments
         if arguments.get("x-queue-type") == "quorum":
             queue.queue_arguments = {"x-delivery-limit": DELIVERY_LIMIT} | arguments
         super().__setitem__(name, queue)
 
 
+def declared(conf: Any) -> list[str]:
+    """The queues of CELERY_TASK_QUEUES and the default one, which need not be in there."""
+    queues = conf.task_queues or ()
+    names = queues if isinstance(queues, Mapping) else [queue.name for queue in queues]
+    return [*dict.fromkeys([conf.task_default_queue, *names])]
+
+
 class AMQP(amqp.AMQP):
     queues_cls = Queues
+
+    def Queues(self, queues: Any, *args: Any, **options: Any) -> Any:  # noqa: N802 - Celery's name
+        default = self.app.conf.task_default_queue
+        names = queues if isinstance(queues, Mapping) else [queue.name for queue in queues or ()]
+        if queues and default not in names:
+            # Without this no worker takes what is routed nowhere else.
+            mapping = isinstance(queues, Mapping)
+            queues = {default: {}, **queues} if mapping else [Queue(default), *queues]
+        return super().Queues(queues, *args, **options)
 
     def _create_task_sender(self) -> Callable[..., Any]:
         send = super()._create_task_sender()  # type: ignore[misc]

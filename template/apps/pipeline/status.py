@@ -14,7 +14,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error as DatabaseError
 from kombu.exceptions import OperationalError
 
-from apps.pipeline import heartbeat
+from apps.pipeline import heartbeat, takers
+from apps.pipeline.queues import declared as declared_queues
 from apps.pipeline.schedules import declared
 from apps.pipeline.sync import sync
 from apps.pipeline.task import address, reason
@@ -74,16 +75,47 @@ def beat() -> Part:
     return _process("beat", "ticked")
 
 
-def waiting() -> dict[str, int]:
-    """How many messages wait in each queue of the settings. Ask only a broker that answers."""
-    counts = dict.fromkeys(current_app.amqp.queues, 0)
+def queues() -> Part:
+    """What waits, and whether a worker takes from it. Ask only a broker that answers."""
+    words, abandoned = [], []
+    for queue in waiting():
+        words.append(f"{queue.messages} waiting in {queue.name}")
+        if queue.taken is False:
+            words[-1] += ", which no worker takes from"
+            if queue.messages:
+                abandoned.append(queue.name)
+    return Part("queues", not abandoned, "; ".join(words) or "no queue")
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue of the settings, and whether a worker takes from it; None where nobody knows."""
+
+    name: str
+    messages: int
+    taken: bool | None
+
+
+def waiting() -> list[Queue]:
+    """What waits in each queue of the settings. Ask only a broker that answers."""
+    found = []
+    here = heartbeat.words("worker")
     link: Any = current_app.connection_for_read()
     with link:
-        for name in counts:
+        everywhere = takers.taken(link)
+        for name in declared_queues(current_app.conf):
+            messages, consumers = 0, 0
             # A channel each, as a broker closes the one that asks for a queue nobody has made yet.
             with suppress(*link.channel_errors), link.channel() as channel:
-                counts[name] = channel.queue_declare(name, passive=True).message_count
-    return counts
+                messages, consumers = channel.queue_declare(name, passive=True)[1:]
+            if link.transport.driver_type == "amqp":
+                taken: bool | None = consumers > 0
+            elif everywhere is not None:
+                taken = name in everywhere
+            else:
+                taken = name in here or None
+            found.append(Queue(name, messages, taken))
+    return found
 
 
 def round_trip(timeout: float) -> Part | None:

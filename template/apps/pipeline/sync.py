@@ -72,7 +72,8 @@ def _apply(schedules: dict[str, Schedule]) -> list[str]:
         changes.append(f"removed: {name}")
     for name, schedule in schedules.items():
         own = owned.get(name)
-        if PeriodicTask.objects.filter(name=name).exclude(pk=own and own.pk).exists():
+        rows = PeriodicTask.objects.filter(name=name)
+        if (rows.exclude(pk=own.pk) if own else rows).exists():
             changes.append(f"not written: {name} (a row of this name was made by hand: rename it)")
         elif own is None:
             PeriodicTask.objects.create(**_fields(schedule), enabled=_is_on(schedule))

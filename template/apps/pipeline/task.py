@@ -1,9 +1,13 @@
 """What every task of this project is; `config/celery.py` names it."""
 
+from inspect import signature
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from celery.contrib.django import task
-from kombu.exceptions import OperationalError
+from django.db.models import Model, QuerySet
+from kombu.exceptions import EncodeError, OperationalError
+from kombu.utils.json import dumps
 from kombu.utils.url import maybe_sanitize_url
 
 from apps.pipeline import queues
@@ -24,6 +28,26 @@ def reason(error: object) -> str:
     return str(error).partition(" : <")[0]
 
 
+def unencodable(task: Any, args: Any, kwargs: Any) -> str | None:
+    """Say which argument of a task JSON cannot carry, and what to pass instead."""
+    names = [*signature(task.run).parameters]
+    given = zip_longest(names, args or (), fillvalue=None)
+    for name, value in [*given, *(kwargs or {}).items()]:
+        try:
+            dumps(value)
+        except (TypeError, ValueError):
+            words = f"{name or 'an argument'} is a {type(value).__name__}"
+            advice = "Pass numbers, text, lists and dicts."
+            if isinstance(value, Model):
+                advice = f"Pass its primary key, {name}.pk, and fetch it in the task."
+            elif isinstance(value, QuerySet):
+                advice = "Pass a list of primary keys, and fetch them in the task."
+            elif isinstance(value, list | tuple | dict):
+                words += " that holds something"
+            return f"{task.name}: {words}, which is not JSON serializable. {advice}"
+    return None
+
+
 class Task(DjangoTask):
     """Celery's task for Django, whose callers are told in words when it cannot be sent."""
 
@@ -33,7 +57,8 @@ class Task(DjangoTask):
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send the task.
 
-        Raises kombu's OperationalError, which names the broker, when that does not take it, or the
+        Raises kombu's EncodeError, which names the argument that JSON cannot carry, and its
+        OperationalError, which names the broker, when that does not take it, or the
         result backend: where nobody could hear of the result, nothing is sent.
         """
         if queues.is_quorum(self.app):
@@ -41,6 +66,12 @@ class Task(DjangoTask):
             options |= {"countdown": delay, "eta": None}
         try:
             return super().apply_async(*args, **options)
+        except EncodeError as error:
+            given = [*args, None, None][:2]
+            words = unencodable(
+                self, options.get("args", given[0]), options.get("kwargs", given[1])
+            )
+            raise EncodeError(words or str(error)) from error
         except (OperationalError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "result store" not in str(error):
                 raise

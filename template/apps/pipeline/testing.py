@@ -50,6 +50,7 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
         broker_url=broker_url,
         result_backend=broker_url,
         broker_use_ssl=None,
+        task_default_exchange_type="direct",  # RabbitMQ's "topic" would mix with other tests'
         redis_backend_use_ssl=None,
         # A worker looks up from its queue this often, and so ends within it: seconds.
         broker_transport_options={"polling_interval": 0.1},

@@ -54,6 +54,9 @@ TEMPLATES = [
     },
 ]
 
+# What the landing page's button runs, with a sentence; `project` names a task of yours.
+LANDING_TASK = "apps.pipeline.tasks.echo"
+
 # Data
 
 DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
@@ -102,6 +105,8 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "filters": {"away": {"()": "apps.pipeline.logs.ResultBackendAway"}},
+    "loggers": {"celery.backends.asynchronous": {"filters": ["away"]}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
 }

@@ -42,6 +42,10 @@ elif BROKER_SCHEME == "amqps":
 if CELERY_RESULT_BACKEND.startswith("rediss:"):
     CELERY_REDIS_BACKEND_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 
+# The queues beside "celery", which workers take from, and what waits in them: see `project`.
+CELERY_TASK_QUEUES: Any = None
+CELERY_TASK_ROUTES: Any = None
+
 # How long a task may take
 
 # A task that hangs would hold its worker process for ever: it is told after 25 minutes

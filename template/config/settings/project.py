@@ -13,10 +13,11 @@ AUTH_USER_MODEL = "users.User"
 
 # MIDDLEWARE += ["…"]
 
-# Which queue a task waits in, as {"apps.shop.tasks.*": {"queue": "mail"}}, and all queues that a
-# worker takes from when its command names none, as [Queue("celery"), Queue("mail")] of kombu.
-# CELERY_TASK_ROUTES = {}
+# Queues of their own, and which tasks wait in them. Every worker takes from all of these and from
+# "celery", where everything else waits, unless its command names some; docs/scaling.md says more.
+# As in [Queue("mail")], of kombu, and {"apps.shop.tasks.*": {"queue": "mail"}}.
 # CELERY_TASK_QUEUES = []
+# CELERY_TASK_ROUTES = {}
 
 # The landing page's button runs this task with a sentence.
 LANDING_TASK = "apps.tasks.tasks.example_task"

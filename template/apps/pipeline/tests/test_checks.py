@@ -14,10 +14,12 @@ from celery import current_app
 from django.conf import settings as project
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
 from pytest_django import Settings
 
 from apps.pipeline import checks, schedules
 from apps.pipeline.schedules import Crontab, Schedule, Solar
+from apps.pipeline.tasks import ping
 
 TASK = "apps.pipeline.tasks.ping"
 AN_HOUR = timedelta(hours=1)
@@ -154,10 +156,10 @@ class TestSchedules:
 
     def test_e005_a_task_that_nobody_registers(self, declare: Callable[..., None]) -> None:
         declare(task="apps.pipeline.tasks.pong")
-        assert only() == (
+        assert only().startswith(
             "pipeline.E005: Schedule 'Restock': "
             "No task is registered as 'apps.pipeline.tasks.pong'. "
-            "Did you mean apps.pipeline.tasks.ping?"
+            "Did you mean apps.pipeline.tasks.ping"
         )
 
     def test_e005_in_the_settings(self, settings: Settings) -> None:
@@ -321,6 +323,59 @@ def test_e010_a_database_that_cannot_be_used(
     monkeypatch.setitem(settings.DATABASES, "default", database)
     assert only().startswith("pipeline.E010: The database 'default' ")
     assert words in only()
+
+
+class TestQueues:
+    @pytest.fixture(autouse=True)
+    def none_of_the_projects_own(self, settings: Settings) -> None:
+        settings.CELERY_TASK_QUEUES = settings.CELERY_TASK_ROUTES = None
+
+    HINT = 'Declare it in config/settings/project.py: CELERY_TASK_QUEUES = [Queue("celery"), '
+
+    @pytest.mark.parametrize(
+        "routes",
+        [
+            {"apps.shop.*": {"queue": "mial"}},
+            {"apps.shop.*": "mial"},
+            [{"apps.shop.*": {"queue": Queue("mial")}}, lambda *_: None],
+            ("apps.shop.*", {"queue": "mial"}),
+            [[("apps.shop.*", {"queue": "mial"})]],
+        ],
+    )
+    def test_e014_a_route_to_a_queue_that_nobody_takes_from(
+        self, settings: Settings, routes: object
+    ) -> None:
+        settings.CELERY_TASK_ROUTES = routes
+        assert only() == (
+            "pipeline.E014: The route of apps.shop.* names the queue 'mial', which no worker takes "
+            f'from. {self.HINT}Queue("mial")]'
+        )
+
+    def test_e014_names_the_near_miss(self, settings: Settings) -> None:
+        settings.CELERY_TASK_QUEUES = [Queue("mail_out")]
+        settings.CELERY_TASK_ROUTES = {"apps.shop.*": {"queue": "mail_outt"}}
+        assert "Did you mean mail_out?" in only()
+
+    def test_e014_a_schedule(self, settings: Settings) -> None:
+        settings.CELERY_BEAT_SCHEDULE = {
+            "tick": {
+                "task": "apps.pipeline.tasks.ping",
+                "schedule": 1.0,
+                "options": {"queue": "ticks"},
+            }
+        }
+        assert only().startswith("pipeline.E014: Schedule 'tick' names the queue 'ticks'")
+
+    def test_e014_a_task(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ping, "queue", "pings", raising=False)
+        words = "pipeline.E014: The task apps.pipeline.tasks.ping names the queue 'pings'"
+        assert only().startswith(words)
+
+    @pytest.mark.parametrize("queues", [[Queue("mail")], {"mail": {}}])
+    def test_what_is_declared_is_right(self, settings: Settings, queues: object) -> None:
+        settings.CELERY_TASK_QUEUES = queues
+        settings.CELERY_TASK_ROUTES = {"a.*": {"queue": "mail"}, "b.*": {"queue": "celery"}}
+        assert found() == []
 
 
 class TestEncryption:

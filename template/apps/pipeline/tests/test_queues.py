@@ -41,7 +41,18 @@ def test_a_limit_of_ones_own_counts(app: Celery) -> None:
 
 def test_queues_of_ones_own_do_not_share_a_routing_key(app: Celery) -> None:
     app.conf.task_queues = [Queue("mail"), Queue("film")]
-    assert [queue.routing_key for queue in app.amqp.queues.values()] == ["mail", "film"]
+    keys = [queue.routing_key for queue in app.amqp.queues.values()]
+    assert keys == ["celery", "mail", "film"]
+
+
+@pytest.mark.parametrize("queues", [[Queue("mail")], {"mail": {}}])
+def test_a_worker_takes_from_the_default_queue_and_from_all_that_are_declared(
+    app: Celery, queues: Any
+) -> None:
+    app.conf.task_queues = queues
+    assert list(app.amqp.queues.consume_from) == ["celery", "mail"]
+    for queue in app.amqp.queues.values():
+        assert (queue.queue_arguments or {})["x-queue-type"] == "quorum"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class TestReadyz:
     def test_is_ready_when_database_and_broker_answer(self, client: Client, db: None) -> None:
         response = client.get("/readyz")
         assert response.status_code == 200
-        assert response.json().keys() == {"database", "broker"}
+        assert response.json().keys() == {"database", "broker", "queues"}
 
     def test_names_the_broker_that_refuses_soon_and_without_its_password(
         self, client: Client, db: None, broker_down: None
@@ -100,7 +100,7 @@ class TestLanding:
     def test_shows_each_part_in_words(self, rf: RequestFactory, db: None) -> None:
         heartbeat.beat("worker")
         page = landing(rf.get("/")).content.decode()
-        for part in ("database", "broker", "worker", "beat"):
+        for part in ("database", "broker", "worker", "beat", "queues"):
             assert f"<th>{part}</th>" in page
         assert "ready for tasks" in page
         assert "not running, or still starting" in page
@@ -111,6 +111,13 @@ class TestLanding:
         page = landing(rf.post("/")).content.decode()
         assert "does not answer" in page
         assert 'id="outcome"' not in page
+
+    def test_says_that_its_task_is_not_there(
+        self, rf: RequestFactory, db: None, settings: Settings
+    ) -> None:
+        settings.LANDING_TASK = "apps.nowhere.tasks.gone"
+        page = landing(rf.post("/")).content.decode()
+        assert "LANDING_TASK is apps.nowhere.tasks.gone, and there is no such task." in page
 
     def test_is_for_local_settings_only(self, client: Client) -> None:
         assert client.get("/").status_code == 404

@@ -22,6 +22,7 @@ TO_DO = {
     "migrations": "Run `just migrate`.",
     "broker": "Start it, with everything else by `just dev`, or correct CELERY_BROKER_URL.",
     "worker": "Start one with `just dev`, `just up` or `celery -A config worker`; read its log.",
+    "queues": "Start a worker that takes from it: one whose command names no queue takes from all.",
     "round trip": "Is a worker running, and is one of its processes free? Its log says more.",
     "Beat": "Start it with `just dev`, `just up` or `celery -A config beat`; read its log.",
     "schedules": "Run `just migrate`, which writes what the code declares.",
@@ -91,21 +92,15 @@ def configuration() -> list[Finding]:
 
 def worker(broker: Finding) -> Iterator[Finding]:
     """A worker of another machine has no heartbeat here, but it answers."""
-    queues = ask("queues", lambda: Part("queues", True, _queues()), needs=broker)
+    queues = ask("queues", status.queues, needs=broker)
     trip = ask("round trip", lambda: status.round_trip(TRIP), needs=broker)
     seen = status.worker()
     words = seen.words
     if trip.ok and not seen.ok:
         words = "answers, though no heartbeat of it is seen on this machine"
-    if queues.ok:
-        words += f"; {queues.words}"
     yield finding("worker", seen.ok or bool(trip.ok), words)
+    yield queues
     yield trip
-
-
-def _queues() -> str:
-    counts = status.waiting()
-    return ", ".join(f"{count} waiting in {name}" for name, count in counts.items()) or "no queue"
 
 
 def beat(broker: Finding) -> Finding:

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from apps.pipeline.management.commands.startapp import installed, refusal
+
+PROJECT = 'INSTALLED_APPS += ["apps.users"]\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path, settings: Settings) -> Path:
+    settings.BASE_DIR = tmp_path
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "config/settings").mkdir(parents=True)
+    (tmp_path / "config/settings/project.py").write_text(PROJECT)
+    return tmp_path
+
+
+@pytest.mark.parametrize("given", ["catalog", "apps.catalog", "apps/catalog/"])
+def test_makes_an_app_that_is_installed(project: Path, given: str) -> None:
+    call_command("startapp", given)
+    assert 'name = "apps.catalog"' in (project / "apps/catalog/apps.py").read_text()
+    assert (project / "apps/catalog/migrations/0001_initial.py").exists()
+    settings = (project / "config/settings/project.py").read_text()
+    assert settings == 'INSTALLED_APPS += ["apps.users", "apps.catalog"]\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("my-shop", "Write my_shop, for example"),
+        ("Catalog", "Write catalog, for example"),
+        ("2nd", "Write nd, for example"),
+        ("_shop", "Write shop, for example"),
+        ("", "a name is made of small letters"),
+        ("class", "Write class_app, for example"),
+        ("admin", "django.contrib.admin is installed"),
+        ("a" * 41, "at most 40 letters"),
+    ],
+)
+def test_refuses_a_name_in_words_and_makes_nothing(project: Path, name: str, words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        call_command("startapp", name)
+    assert list((project / "apps").iterdir()) == []
+    assert (project / "config/settings/project.py").read_text() == PROJECT
+
+
+def test_refuses_a_folder_that_is_there(project: Path) -> None:
+    (project / "apps/shop").mkdir()
+    assert refusal("shop", project / "apps/shop") == "Choose another name: apps/shop exists."
+
+
+def test_settings_that_cannot_be_read_are_refused(project: Path) -> None:
+    (project / "config/settings/project.py").write_text("INSTALLED_APPS += [\n")
+    with pytest.raises(CommandError, match=r"project\.py cannot be read: .* in line 1"):
+        call_command("startapp", "catalog")
+    assert list((project / "apps").iterdir()) == []
+
+
+def test_what_fails_half_way_leaves_nothing(project: Path) -> None:
+    with pytest.raises(CommandError):
+        call_command("startapp", "catalog", template=str(project / "nowhere"))
+    assert list((project / "apps").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("INSTALLED_APPS += []\n", 'INSTALLED_APPS += ["new"]\n'),
+        ("X = 1\n", 'X = 1\n\nINSTALLED_APPS += ["new"]\n'),
+        (
+            'INSTALLED_APPS = [\n    "ä",  # first\n    "b",  # last\n]\nY = [1]\n',
+            'INSTALLED_APPS = [\n    "ä",  # first\n    "b", "new",  # last\n]\nY = [1]\n',
+        ),
+        ('INSTALLED_APPS += ["ä", "b"]\n', 'INSTALLED_APPS += ["ä", "b", "new"]\n'),
+    ],
+)
+def test_an_app_is_added_to_the_last_list(before: str, after: str) -> None:
+    assert installed(before, "new") == after
