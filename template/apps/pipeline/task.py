@@ -5,6 +5,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from celery.contrib.django import task
+from celery.exceptions import Retry
 from django.db.models import Model, QuerySet
 from kombu.exceptions import EncodeError, OperationalError
 from kombu.utils.json import dumps
@@ -80,6 +81,20 @@ class Task(DjangoTask):
                 to += f" with results at {address(results)}"
             why = reason(error.__cause__ or error.__context__ or error)
             raise OperationalError(f"{to} does not take {self.name}: {why}") from error
+
+    def apply(self, *args: Any, **options: Any) -> Any:
+        """Run the task here, as in tests, with its retries, which do not wait.
+
+        Celery itself raises Retry to the caller where the errors of eager tasks propagate.
+        """
+        try:
+            return super().apply(*args, **options)
+        except Retry as error:
+            retry: Any = error  # celery-types do not know its `sig`
+            if retry.sig is None:
+                raise
+            count = (options.get("retries") or 0) + 1
+            return retry.sig.apply(retries=count, throw=options.get("throw"))
 
     def signature_from_request(
         self,

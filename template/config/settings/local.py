@@ -1,7 +1,11 @@
 """Settings for your own machine: `just dev` and `just up`."""
 
 from config.settings.env import env
-from config.settings.project import *  # noqa: F403
+
+# Mails are printed, unless `project` names another backend.
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+from config.settings.project import *  # noqa: E402, F403
 
 DEBUG = True
 
@@ -9,8 +13,6 @@ DEBUG = True
 SECRET_KEY = env.str("DJANGO_SECRET_KEY", "insecure-and-only-for-your-own-machine")
 
 ALLOWED_HOSTS = ["*"]
-
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
 # The landing page shows how long each leg of a task took: it reads that from Celery's events.
 CELERY_TASK_SEND_SENT_EVENT = True

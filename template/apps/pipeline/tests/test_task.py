@@ -16,6 +16,20 @@ from apps.pipeline.logs import ResultBackendAway
 def welcome(user: Any, copies: Any = 1) -> None: ...
 
 
+@shared_task(autoretry_for=(OSError,), max_retries=2, retry_backoff=True)
+def fetch(answers: list[str]) -> str:
+    attempt = fetch.request.retries
+    if answers[attempt] == "away":
+        raise ConnectionRefusedError
+    return answers[attempt]
+
+
+def test_retries_of_a_task_that_runs_in_place_do_not_wait(celery_app: Celery) -> None:
+    assert fetch.delay(["away", "away", "here"]).get() == "here"
+    with pytest.raises(ConnectionRefusedError):
+        fetch.delay(["away", "away", "away"])
+
+
 class TestArguments:
     @pytest.mark.parametrize("eager", [True, False])
     def test_a_model_instance_is_named_with_what_to_pass(
