@@ -21,7 +21,7 @@ from rendering import ROOT
 
 sys.path.append(str(ROOT / "template"))  # last, so that only its packages are found there
 
-from apps.pipeline.embedded import free_port
+from apps.pipeline.embedded import free_port as free_port
 from apps.pipeline.embedded import leashed as leashed
 from tests.faults.servers import PostgreSQL as Cluster
 from tests.faults.servers import RabbitMQ as Node
