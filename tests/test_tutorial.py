@@ -3,6 +3,7 @@
 The image is left out: tests/test_stack_production.py builds it.
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from conftest import git
 from rendering import ROOT
 from servers import PostgreSQL, free_port
 from tests.faults.servers import RabbitMQ
-from tutorial import Reader, blocks
+from tutorial import Reader, TutorialError, blocks
 
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 RELEASE, NEXT = "v99.0.0", "v99.1.0"
@@ -90,3 +91,24 @@ def test_the_tutorial_holds_on_other_servers_by_environment_alone(
             "amqps://name:password@rabbitmq.",
         )
         walk(published, tmp_path, database, dict([in_production]), **variables)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "```console\n$ echo one\ntwo\n```",
+        "```console\n$ printf 'two\\none\\n'\none\ntwo\n```",
+        "```console\n$ false\n```",
+        "```console fails\n$ true\n```",
+        "```console falls\n$ false\n```",
+        '```text title="nowhere/file"\nHello\n```',
+        '```console terminal="dev"\n$ echo one\ntwo\n```',
+    ],
+)
+def test_a_step_that_goes_otherwise_is_told(tmp_path: Path, step: str) -> None:
+    [block] = blocks(f"{step}\n")
+    with (
+        Reader(tmp_path, os.environ, {}) as reader,
+        pytest.raises(TutorialError, match="line 1: "),
+    ):
+        reader.follow(block)
