@@ -1,66 +1,86 @@
-# What the template's maintainers do; `uv run just` prints this list.
+# The commands for maintainers of the template. `uv run just` lists them.
 
 _list:
     @just --list --unsorted
 
-# Judge the template's own code: style and types
+# Check style and types of the template's own code
 check:
     uv run ruff check .
     uv run ruff format --check .
     uv run mypy
 
-# In under a minute: the questions, one project and its linters and types
+# Install hooks that check each commit; `just hooks run --all-files` checks all files once
+hooks *arguments="install":
+    @uv tool run "prek~=0.5" {{ arguments }}
+
+# Test the questions and one project with its linters and types, in under a minute
 [positional-arguments]
 test-fast *arguments:
-    @uv run pytest tests/test_questions.py tests/test_maintaining.py "tests/test_render.py::test_the_projects_own_check_is_green" "$@"
+    @uv run pytest tests/questions tests/repository/test_maintaining.py "tests/generated/test_projects.py::test_just_check_of_a_project_passes" "$@"
 
-# All tests but the fault rounds; what needs a missing server, program or engine is skipped
+# Run all tests except the fault tests; a test is skipped if its server or program is missing
 [positional-arguments]
 test *arguments:
     @uv run pytest "$@"
 
-# Real brokers, databases, workers and Beats for every two answers
+# Test workers and Beats on real brokers and databases, for every pair of answers
 [positional-arguments]
 live *arguments:
-    @uv run pytest tests/test_matrix.py tests/test_switching_live.py "$@"
+    @uv run pytest tests/live "$@"
 
-# A short round of the generated project's fault tests, on Redis and on RabbitMQ
+# Run the fault tests of a project for a short time, on Redis and on RabbitMQ
 [positional-arguments]
 faults *arguments:
-    @uv run pytest -m faults "$@"
+    @uv run pytest tests/faults -m faults "$@"
 
-# The container stacks and images, built and run; needs a container engine
+# Build and run the containers, which needs a container engine
 [positional-arguments]
 containers *arguments:
     @uv run pytest -m containers "$@"
 
-# Updates from every released version, with a user's edits
+# Test updates from every release, with a user's edits, and between answers
 [positional-arguments]
 updates *arguments:
-    @uv run pytest tests/test_update.py tests/test_flips.py tests/test_scheduled_update.py "$@"
+    @uv run pytest tests/update "$@"
 
-# Make the project of the default answers in demo/, from the last commit
+# Take the pictures of the page for README.md and the documentation, which needs Chromium
+pictures:
+    @uv run pytest tests/browser -n 0 -k picture --write-pictures docs/pictures
+
+# Record the first minute of a project for README.md: docs/pictures/first-minute.svg
+recording:
+    @uv run python docs/recording.py
+
+# Build the documentation site in site/; a broken link is an error
+docs:
+    @uv run --group docs python docs/build.py
+
+# Serve the documentation site on this machine, with changes as you write
+docs-serve:
+    @uv run --group docs python docs/build.py serve
+
+# Create a project with the default answers in demo/, from the last commit
 demo:
     rm -rf demo
     uv run copier copy --defaults --quiet --vcs-ref HEAD "{{ justfile_directory() }}" demo
 
-# Release a version that CHANGELOG.md tells of: `just release 0.2.0` tests, archives, commits and tags it
+# Test, archive, commit and tag a version that is in CHANGELOG.md: `just release 0.2.0`
 release version:
     #!/usr/bin/env bash
     set -euo pipefail
     fail() { echo "$1" >&2; exit 1; }
     version={{ quote(version) }}
     [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "Write the version as three numbers, 0.2.0 for example."
-    [[ -z $(git status --porcelain) ]] || fail "Commit or stash your changes first: a release is what is committed."
-    ! git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null || fail "There is a v$version already: choose a later version."
+    [[ -z $(git status --porcelain) ]] || fail "Commit or stash your changes first: a release contains only commits."
+    ! git rev-parse --quiet --verify "refs/tags/v$version" >/dev/null || fail "The tag v$version exists: choose a later version."
     entries=$(sed -n "/^## \[$version\] - [0-9-]*$/,/^## /p" CHANGELOG.md | grep -c '^- ') ||
-        fail "CHANGELOG.md says nothing under '## [$version] - $(date +%F)': move what is unreleased there, and commit."
-    uv run pytest tests/test_*update.py tests/test_flips.py tests/test_render.py ||
-        fail "The update tests fail: there is no v$version until they pass."
+        fail "CHANGELOG.md has no entries under '## [$version] - $(date +%F)': move the unreleased entries there, and commit."
+    uv run pytest tests/update tests/rendering tests/generated ||
+        fail "The tests fail: correct the template, then release v$version."
     sed -i.before "s/^version = .*/version = \"$version\"/" pyproject.toml
     rm pyproject.toml.before
-    uv run python tests/releases.py "v$version"
-    git add pyproject.toml tests/releases
+    PYTHONPATH=tests uv run python -m support.releases "v$version"
+    git add pyproject.toml tests/update/releases
     git commit --quiet --allow-empty --message "Release $version"
     git tag --annotate --message "Version $version, $entries changes" "v$version"
     echo "v$version is tagged. Publish it: git push --follow-tags"

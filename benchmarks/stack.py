@@ -75,13 +75,13 @@ def figures(project: Path) -> list[tuple[str, str, str]]:
 
 def tests(report: Path) -> list[tuple[str, ...]]:
     """Each check of the live tests with its seconds on each stack; runs them, for minutes."""
-    files = [f"tests/{name}.py" for name in FILES]
+    files = [f"tests/containers/{name}.py" for name in FILES]
     subprocess.run(["pytest", "-m", "containers", f"--junitxml={report}", *files], cwd=ROOT)
     cells: dict[str, dict[str, str]] = {}
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - written just now
         what = re.sub(r"[\[\]]+", " ", case.attrib["name"].removeprefix("test_")).replace("_", " ")
         verdict = "" if len(case) == 0 else f" {case[0].tag}"
-        file = case.attrib["classname"].split(".")[1]
+        file = case.attrib["classname"].split(".")[2]
         cells.setdefault(what.strip(), {})[file] = f"{float(case.attrib['time']):.0f} s{verdict}"
     return [(what, *(row.get(file, "") for file in FILES)) for what, row in cells.items()]
 

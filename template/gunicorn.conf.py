@@ -1,4 +1,4 @@
-"""Gunicorn finds this file by its name: its own log goes where the project's goes, in its form."""
+"""Gunicorn reads this file because of its name. Its log gets the format of Django's log."""
 
 from django.conf import settings
 

@@ -1,6 +1,6 @@
-"""What production still lacks: the variables and secrets of compose.production.yaml, and the settings.
+"""Lists what production lacks: variables and secrets of compose.production.yaml, and settings.
 
-Ends with code 1 where something is missing. `just deploy-check` runs it.
+Exits with code 1 if something is missing. `just deploy-check` runs it.
 """
 
 import os
@@ -10,21 +10,21 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-STAND_INS = {
+PLACEHOLDERS = {
     "DJANGO_SECRET_KEY": "only-for-this-check-fifty-characters-and-then-some-more",
     "DATABASE_URL": "postgres://db/app",
 }
 
 
-def lacking_variables(compose: str) -> list[str]:
-    """The words of each ${NAME:?words} whose variable is not set."""
+def missing_variables(compose: str) -> list[str]:
+    """The message of each ${NAME:?message} whose variable is not set."""
     lines = [line for line in compose.splitlines() if not line.startswith("#")]
     required = re.findall(r"(?<!\$)\$\{([A-Z_]+):\?([^}]*)\}", "\n".join(lines))
-    return [words for name, words in sorted(set(required)) if not os.environ.get(name)]
+    return [message for name, message in sorted(set(required)) if not os.environ.get(name)]
 
 
-def lacking_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
-    """What is wrong with the secrets' files, and those that are there, as settings read them."""
+def missing_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
+    """The problems of the secret files, and a variable with the path of each existing file."""
     problems, found = [], {}
     directory = Path(os.environ.get("SECRETS_DIR") or "SECRETS_DIR")
     for name in re.findall(r"^ *file: \$\{SECRETS_DIR.*\}/(\S+)$", compose, re.MULTILINE):
@@ -35,19 +35,19 @@ def lacking_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
             continue
         found[f"{name.upper()}_FILE"] = str(path)
         if path.stat().st_mode & 0o004:
-            problems.append(f"Everybody on this machine can read {path}: chmod 400 and chown 1000.")
+            problems.append(f"All users of this machine can read {path}: chmod 400 and chown 1000.")
     return problems, found
 
 
 def main() -> int:
     compose = (PROJECT / "compose.production.yaml").read_text(encoding="utf-8")
-    problems, files = lacking_secrets(compose)
-    problems = lacking_variables(compose) + problems
+    problems, files = missing_secrets(compose)
+    problems = missing_variables(compose) + problems
     print(*problems, sep="\n", end="\n" if problems else "", flush=True)
-    # Then the settings, with stand-ins for what was named already.
+    # Check the settings, with placeholders for the variables that are already reported.
     environment = os.environ | files
     environment |= {
-        name: value for name, value in STAND_INS.items() if f"{name}_FILE" not in environment
+        name: value for name, value in PLACEHOLDERS.items() if f"{name}_FILE" not in environment
     }
     environment["DJANGO_SETTINGS_MODULE"] = "config.settings.production"
     environment["DJANGO_ALLOWED_HOSTS"] = os.environ.get("DJANGO_ALLOWED_HOSTS") or "example.com"

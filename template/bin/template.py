@@ -1,11 +1,11 @@
-"""How this project gets the template's improvements; the recipes of the justfile run it.
+"""Updates this project from its template. The recipes of the justfile run it.
 
-    status   say whether the template has a newer version
-    merge    bring the newest version in, and end with an error where a file needs a person
-    update   the same, and then `just check` and `just test`
+    status   show whether the template has a newer version
+    merge    update the project, and fail if a file has a conflict
+    update   merge, then run `just check` and `just test`
     version  print the version of the template that the project has
 
-It needs git and uv, or git and Copier, and no package.
+It needs git, and uv or Copier. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CHANGELOG = "docs/template-changelog.md"
 COPIER = "copier>=9.15.1,<10"
 
 
-def fail(words: str) -> NoReturn:
-    print(words, file=sys.stderr)
+def fail(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
     sys.exit(1)
 
 
 def uv() -> str | None:
-    """The uv that runs this, or the one on PATH."""
+    """The uv that runs this program, or the uv on PATH."""
     return os.environ.get("UV") or shutil.which("uv")
 
 
@@ -42,16 +42,18 @@ def git(*arguments: str) -> str:
 
 
 def answer(name: str) -> str:
-    """A line of the answers file; empty where it has none."""
+    """The value of a name in the answers file; empty if the file does not have it."""
     text = (PROJECT / ANSWERS).read_text(encoding="utf-8")
     found = re.search(rf"^{name}:[ ]*(.*?)[ ]*$", text, re.MULTILINE)
     return found[1].strip("'\"") if found else ""
 
 
 def copied_from() -> Path:
-    """The directory in which Copier finds the template that `_src_path` names.
+    """The directory in which Copier has to run to find the template at `_src_path`.
 
-    A relative path is one from where `copier copy` was run: some directory above the project.
+    A relative path is relative to the directory where `copier copy` ran. This is one of the
+    directories above the project. Copier looks from the current directory. Seen in copier 9.19.1
+    (not reported yet). Delete this once fixed.
     """
     source = answer("_src_path")
     if re.match(r"/|~|.+:", source):
@@ -60,20 +62,20 @@ def copied_from() -> Path:
         if source and (directory / source / "copier.yml").is_file():
             return directory
     fail(
-        f"The project was copied from the relative path {source}: it is not there. Write the "
-        f"template's URL or whole path at _src_path in {ANSWERS}, and commit."
+        f"There is no template at the relative path {source}. Write the URL or the absolute path "
+        f"of the template at _src_path in {ANSWERS}, and commit."
     )
 
 
 def copier(*arguments: str) -> str:
-    """Run Copier on the project and return what it prints, or end with its reason."""
+    """Run Copier on the project and return its output. Exit with its error if it fails."""
     directory = copied_from()
     if found := uv():
         command = [found, "tool", "run", "--quiet", "--from", COPIER, "copier"]
     elif found := shutil.which("copier"):
         command = [found]
     else:
-        fail("There is no uv here to run Copier: python3 -m pip install uv")
+        fail("Install uv, which runs Copier: python3 -m pip install uv")
     process = subprocess.run(
         [*command, *arguments, os.path.relpath(PROJECT, directory)],
         cwd=directory,
@@ -81,28 +83,36 @@ def copier(*arguments: str) -> str:
         text=True,
     )
     if process.returncode:
-        fatal = re.findall(r"fatal: (.*)", process.stderr)
-        lines = [line for line in process.stderr.splitlines() if line.strip()] or [""]
-        reason = fatal[0] if fatal else re.sub(r"^[A-Za-z.]*(Error|Exception): ", "", lines[-1])
-        fail(f"The template cannot be used: {reason} Look at _src_path and _commit in {ANSWERS}.")
+        if refused := re.search(r"error for question '(\w+)': (.*)", process.stderr, re.DOTALL):
+            advice = ". ".join(refused[2].rstrip(".\n").split("\n"))
+            fail(f"Correct {refused[1]} in {ANSWERS}, and commit. {advice}.")
+        fail(
+            f"The template cannot be used: {reason(process.stderr)} "
+            f"Look at _src_path and _commit in {ANSWERS}."
+        )
     return process.stdout
+
+
+def reason(errors: str) -> str:
+    """The error message of Git or Copier."""
+    if fatal := re.search(r"fatal: (.*)", errors):
+        return str(fatal[1])
+    lines = [line for line in errors.splitlines() if line.strip()] or [""]
+    return re.sub(r"^[A-Za-z.]*(Error|Exception): ", "", lines[-1])
 
 
 def must_be_committed() -> None:
     command = ["git", "rev-parse", "--quiet", "--verify", "HEAD"]
     if subprocess.run(command, cwd=PROJECT, capture_output=True).returncode:
-        fail("Commit the project to git first: an update is a change to look at.")
+        fail("Commit the project to git first, so that you can review the update.")
 
 
 def versions() -> tuple[str, str, bool]:
-    """The version of the project, that of the template, and whether an update is to be had."""
+    """The version of the project, the newest version, and whether it is an update."""
     must_be_committed()
     copied_from()
     if not answer("_commit"):
-        fail(
-            "Write the template's version that the project has at _commit "
-            f"in {ANSWERS}, and commit."
-        )
+        fail(f"Write the version of the template at _commit in {ANSWERS}, and commit.")
     found = json.loads(copier("check-update", "--output-format", "json"))
     return found["current_version"], found["latest_version"], found["update_available"]
 
@@ -110,16 +120,14 @@ def versions() -> tuple[str, str, bool]:
 def status() -> None:
     current, latest, newer = versions()
     if newer:
-        print(
-            f"The template has version {latest}, the project has {current}: "
-            "run just template-update."
-        )
+        print(f"The template has version {latest}, and the project has {current}. ", end="")
+        print("Run just template-update.")
     else:
         print(f"The project has the newest version of its template, {current}.")
 
 
 def merge() -> bool:
-    """Return whether there was something newer."""
+    """Update the project. Return whether there was a newer version."""
     must_be_committed()
     if git("status", "--porcelain"):
         fail("Commit or stash your changes first: an update needs a clean tree.")
@@ -134,9 +142,12 @@ def merge() -> bool:
     for line in added(ANSWERS):
         if not line.startswith("_commit"):
             print(f"Answer: {line}")
+    if gone := git("diff", "--name-only", "--diff-filter=D").split():
+        print(f"The template moved or removed {len(gone)} files, for example {gone[0]}.")
+        print("To see your changes in them: git diff --diff-filter=D")
     if conflicts := git("diff", "--name-only", "--diff-filter=U").strip():
         fail(
-            f"Both you and the template changed the same lines of these files:\n{conflicts}\n"
+            f"You and the template changed the same lines of these files:\n{conflicts}\n"
             "Choose between the marked lines, git add each file, and run: uv run just check test"
         )
     if (PROJECT / "uv.lock").exists() and (found := uv()):
@@ -157,14 +168,14 @@ def update() -> None:
     environment = os.environ.get("VIRTUAL_ENV")
     found, just = uv(), [shutil.which("just") or "just"]
     if found and (not environment or Path(environment) == PROJECT / ".venv"):
-        just = [found, "run", "just"]  # which installs what the update brought
+        just = [found, "run", "just"]  # uv installs new dependencies
     for recipe in ("check", "test"):
         if subprocess.run([*just, recipe], cwd=PROJECT).returncode:
             fail(
-                "The update is in your working tree and a check fails: see above. "
+                "The update is in your working tree, but a check fails: see above. "
                 "git diff shows what changed."
             )
-    print("Left to do: look at the changes with git status and git diff, and commit them.")
+    print("Next: review the changes with git status and git diff, and commit them.")
 
 
 def version() -> None:
@@ -180,5 +191,5 @@ COMMANDS: dict[str, Callable[[], object]] = {
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
-        fail(f"Say {', '.join(list(COMMANDS)[:-1])} or version.")
+        fail(f"Use one of the commands {', '.join(list(COMMANDS)[:-1])} and version.")
     COMMANDS[sys.argv[1]]()

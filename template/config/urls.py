@@ -1,10 +1,12 @@
-"""Yours: which view answers which address."""
+"""The URLs of the project. Updates of the template do not change this file."""
 
 from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
+    # The page of the pipeline for staff, also in production. See docs/page.md.
+    # path("admin/pipeline/", include("apps.pipeline.status.urls")),
     path("admin/", admin.site.urls),
-    # healthz and readyz for probes and, with local settings, the landing page.
+    # healthz and readyz for probes, and the page of the pipeline with local settings.
     path("", include("apps.pipeline.urls")),
 ]

@@ -1,4 +1,4 @@
-"""However many Beats run, each due time is sent once: real Beats, a real broker, real kills."""
+"""Several Beats send each due time once. The tests start and kill Beats on a real broker."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from django.conf import settings
 
 from apps.pipeline.testing import running
 
-PATIENCE = 60  # seconds for what takes two or three
-TAKEOVER = 15  # seconds
+WAIT_TIMEOUT = 60  # seconds
+TAKEOVER = 60  # seconds; on a machine that is not busy 1, and 12 where a lease has to end
 
 
 class Queue:
-    """Takes what Beats send from the broker, and notes when it came."""
+    """Takes the messages of Beats from the broker, and records when they were sent."""
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url)
@@ -44,17 +44,18 @@ class Queue:
         while not self._stop.is_set():
             message = self._client.brpop(["celery"], timeout=0.2)
             if message and b"tick" in message[1]:
-                self.times.append(time.monotonic())
-                self.senders.append(json.loads(message[1])["headers"]["origin"])
+                headers = json.loads(message[1])["headers"]
+                self.senders.append(headers["origin"])
+                self.times.append(headers["sent_at"])
 
-    def wait_for(self, count: int, within: float = PATIENCE) -> None:
+    def wait_for(self, count: int, within: float = WAIT_TIMEOUT) -> None:
         deadline = time.monotonic() + within
         while len(self.times) < count and time.monotonic() < deadline:
             time.sleep(0.02)
         assert len(self.times) >= count
 
     def assert_none_twice(self) -> None:
-        """One Beat sent, then the other, and that not what the first had sent: a second later."""
+        """Assert that one Beat sent, then the other, and no due time was sent by both."""
         senders = sorted(set(self.senders), key=self.senders.index)
         assert len(senders) == 2
         assert self.senders == sorted(self.senders, key=senders.index)
@@ -63,7 +64,7 @@ class Queue:
 
 
 class Beats:
-    """Beats that share what they would share: the database, the broker, the runtime directory."""
+    """Beats that share the database, the broker and the runtime directory."""
 
     def __init__(self, broker: str, directory: Path, stack: ExitStack) -> None:
         self._broker = broker
@@ -90,7 +91,7 @@ class Beats:
         return self.logs[-1]
 
     def leaders(self) -> list[int]:
-        """The process numbers of those that took the lead, log by log."""
+        """The process ids of the leaders, in the order of the logs."""
         return [
             int(number)
             for log in self.logs
@@ -98,7 +99,7 @@ class Beats:
         ]
 
     def wait_for_a_standby(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_TIMEOUT
         while not any("stands by" in log.read_text() for log in self.logs):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -106,7 +107,7 @@ class Beats:
 
 @pytest.fixture
 def broker(broker_url: str) -> str:
-    """A database of the embedded broker that no other test uses."""
+    """The URL of a database in the embedded broker that no other test uses."""
     return broker_url.removesuffix("/0") + "/7"
 
 
@@ -117,8 +118,8 @@ def beats(transactional_db: None, broker: str, tmp_path: Path) -> Iterator[Beats
 
 
 @pytest.mark.faults
-def test_a_standby_sends_nothing_until_the_leader_is_gone(beats: Beats, broker: str) -> None:
-    # redbeat's lock ends with its lease: how long that is after a kill, the long round measures.
+def test_a_standby_sends_nothing_until_the_leader_stops(beats: Beats, broker: str) -> None:
+    # After a kill, redbeat's lock ends with its lease. The long test below measures this time.
     end = signal.SIGTERM if "redbeat" in settings.CELERY_BEAT_SCHEDULER else signal.SIGKILL
     with Queue(broker) as queue:
         for _ in range(2):
@@ -142,14 +143,15 @@ def test_two_beats_for_half_a_minute_then_one_is_killed(
             beats.start()
         queue.wait_for(1)
         beats.wait_for_a_standby()
-        before = len(queue.times)
+        began, before = time.monotonic(), len(queue.times)
         time.sleep(30)
-        assert 10 <= len(queue.times) - before <= 31  # fewer where the machine is busy
+        count = len(queue.times) - before
+        assert 10 <= count <= time.monotonic() - began + 1  # fewer on a busy machine
         [leader] = beats.leaders()
         os.kill(leader, signal.SIGKILL)
-        killed, before = time.monotonic(), len(queue.times)
+        killed, before = time.time(), len(queue.times)
         queue.wait_for(before + 1, within=TAKEOVER)
         record_property("takeover in seconds", round(queue.times[before] - killed, 1))
         time.sleep(10)
-        assert 3 <= len(queue.times) - before <= 12
+        assert 3 <= len(queue.times) - before <= time.time() - queue.times[before] + 2
     queue.assert_none_twice()

@@ -1,5 +1,6 @@
-"""The system as a whole: a real broker, a real worker, a real Beat."""
+"""All parts together: a real broker, a real worker and a real Beat."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +9,22 @@ from typing import Any
 import pytest
 from celery import Celery, chord, shared_task
 from celery.signals import task_success
+from celery.worker.control import Panel
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from kombu import Queue
 from pytest_django import Settings
 
-from apps.pipeline import heartbeat, status
+from apps.pipeline.broker.queues import declared
+from apps.pipeline.liveness import heartbeat
+from apps.pipeline.status.queues import queues
+from apps.pipeline.status.trace import follow, trace
+from apps.pipeline.status.workers import workers
 from apps.pipeline.tasks import ping
 from apps.pipeline.testing import running
-from apps.pipeline.trace import trace
+from apps.pipeline.worker import answer
 
-PATIENCE = 60  # seconds to wait for what takes one or two
+WAIT_TIMEOUT = 60  # seconds
 
 
 @shared_task
@@ -31,6 +37,11 @@ def count_users() -> int:
     return get_user_model().objects.count()
 
 
+@shared_task(autoretry_for=[ValueError], max_retries=1, retry_backoff=False, default_retry_delay=0)
+def fail() -> None:
+    raise ValueError("no such shop")
+
+
 @shared_task
 def total(numbers: list[int]) -> int:
     return sum(numbers)
@@ -38,7 +49,7 @@ def total(numbers: list[int]) -> int:
 
 @pytest.fixture
 def done(live_worker: Celery) -> Iterator[list[object]]:
-    """The results of the tasks that the worker has done, as they come."""
+    """A list that gets the result of each task that the worker has run."""
     results: list[object] = []
 
     def note(result: object, **kwargs: Any) -> None:
@@ -50,29 +61,29 @@ def done(live_worker: Celery) -> Iterator[list[object]]:
 
 
 def wait_for(results: list[object], count: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + WAIT_TIMEOUT
     while len(results) < count and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(results) >= count
 
 
-def test_a_task_comes_back_with_its_result(live_worker: Celery) -> None:
-    assert echo.delay("Hello").get(timeout=PATIENCE) == "Hello"
+def test_a_task_returns_its_result(live_worker: Celery) -> None:
+    assert echo.delay("Hello").get(timeout=WAIT_TIMEOUT) == "Hello"
 
 
-def test_a_countdown_is_kept(live_worker: Celery) -> None:
+def test_a_task_with_a_countdown_waits(live_worker: Celery) -> None:
     started = time.monotonic()
     result = echo.apply_async(args=["later"], countdown=1)
-    assert result.get(timeout=PATIENCE) == "later"
+    assert result.get(timeout=WAIT_TIMEOUT) == "later"
     assert time.monotonic() - started >= 1
 
 
 def test_a_chord_joins_the_results_of_its_tasks(live_worker: Celery) -> None:
     header = [count_users.s() for _ in range(3)]
-    assert chord(header)(total.s()).get(timeout=PATIENCE) == 0
+    assert chord(header)(total.s()).get(timeout=WAIT_TIMEOUT) == 0
 
 
-def test_a_task_sent_on_commit_sees_what_was_committed(done: list[object]) -> None:
+def test_a_task_sent_on_commit_sees_the_committed_rows(done: list[object]) -> None:
     with transaction.atomic():
         get_user_model().objects.create(username="ada")
         count_users.delay_on_commit()
@@ -82,7 +93,7 @@ def test_a_task_sent_on_commit_sees_what_was_committed(done: list[object]) -> No
     assert done == [1]
 
 
-def test_a_task_of_a_transaction_rolled_back_is_never_sent(done: list[object]) -> None:
+def test_a_rollback_discards_the_task(done: list[object]) -> None:
     with transaction.atomic():
         echo.delay_on_commit("never")
         transaction.set_rollback(True)
@@ -91,7 +102,7 @@ def test_a_task_of_a_transaction_rolled_back_is_never_sent(done: list[object]) -
     assert done == ["marker"]
 
 
-def test_beat_sends_what_is_due_to_the_worker_and_leaves_a_heartbeat(
+def test_beat_sends_due_tasks_and_writes_a_heartbeat(
     done: list[object], broker_url: str, tmp_path: Path, settings: Settings
 ) -> None:
     settings.RUNTIME_DIR = tmp_path
@@ -106,10 +117,10 @@ def test_beat_sends_what_is_due_to_the_worker_and_leaves_a_heartbeat(
     assert heartbeat.age("beat") is None
 
 
-def test_the_trace_of_a_task_names_every_leg(live_worker: Celery) -> None:
-    seen = trace(echo, "Hello")
+def test_the_trace_lists_all_steps(live_worker: Celery) -> None:
+    seen = trace(echo, "Hello", timeout=WAIT_TIMEOUT)
     assert (seen.ok, seen.outcome) == (True, "Hello")
-    assert [leg.name for leg in seen.legs] == [
+    assert [step.name for step in seen.steps] == [
         "web to broker",
         "broker to worker",
         "wait for a free process",
@@ -118,24 +129,56 @@ def test_the_trace_of_a_task_names_every_leg(live_worker: Celery) -> None:
     ]
 
 
-def test_the_trace_says_that_nobody_took_the_task(live_app: Celery) -> None:
+def test_the_trace_grows_with_each_event(live_worker: Celery) -> None:
+    followed = follow(echo, "Hello", timeout=WAIT_TIMEOUT)
+    assert [len(seen.steps) for seen in followed] == [1, 2, 3, 4, 5]
+
+
+def test_the_trace_counts_retries_and_has_the_error(live_worker: Celery) -> None:
+    seen = trace(fail, timeout=WAIT_TIMEOUT)
+    assert (seen.ok, seen.retries) == (False, 1)
+    assert "no such shop" in seen.outcome
+
+
+def test_without_events_the_trace_has_the_result(
+    live_app: Celery, request: pytest.FixtureRequest
+) -> None:
+    live_app.conf.update(task_send_sent_event=False, worker_send_task_events=False)
+    request.getfixturevalue("live_worker")
+    seen = trace(echo, "Hello", timeout=WAIT_TIMEOUT)
+    assert (seen.ok, seen.outcome) == (True, "Hello")
+    assert [step.name for step in seen.steps][1:] == ["broker, worker and back, without events"]
+    failed = trace(fail, timeout=WAIT_TIMEOUT)
+    assert (failed.ok, failed.outcome) == (False, "ValueError('no such shop')")
+
+
+def test_a_worker_answers_what_it_does(live_worker: Celery) -> None:
+    assert answer.describe_worker in Panel.data.values(), "the worker's steps import it"
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not (found := [worker for worker in workers() or () if worker.answers]):
+        assert time.monotonic() < deadline  # a busy machine can need more than one call
+    [one] = found
+    assert (one.processes, one.busy) == (1, 0)
+    assert sorted(one.queues) == sorted(declared(live_worker.conf))
+    assert one.memory is None or one.memory > 1_000_000
+
+
+def test_the_trace_says_that_no_worker_took_the_task(live_app: Celery) -> None:
     seen = trace(echo, "Hello", timeout=0.5)
     assert not seen.ok
-    assert seen.outcome == "The broker has it, and no worker took it within 0 s."
+    assert seen.outcome == "The task is in the broker. No worker took it within 0 s."
 
 
-def test_a_queue_with_tasks_is_red_until_a_worker_takes_from_it(
+def test_a_queue_with_tasks_is_red_until_a_worker_consumes_it(
     live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings, transactional_db: None
 ) -> None:
     settings.RUNTIME_DIR = tmp_path
     live_app.conf.task_queues = [Queue("mail")]
     live_app.tasks[ping.name].apply_async(queue="mail")
-    seen = status.queues()
-    assert (seen.ok, seen.words) == (
-        False,
-        "0 waiting in celery, which no worker takes from; "
-        "1 waiting in mail, which no worker takes from",
-    )
+    seen, default = queues(), live_app.conf.task_default_queue
+    nobody = "which no worker consumes"
+    red = rf"0 waiting in {default}, {nobody}; 1 waiting in mail, the oldest for \d+ s, {nobody}"
+    assert (seen.ok, re.fullmatch(red, seen.words) is not None) == (False, True), seen.words
     with running(
         "worker",
         "--concurrency=1",
@@ -143,9 +186,11 @@ def test_a_queue_with_tasks_is_red_until_a_worker_takes_from_it(
         directory=tmp_path,
         DJANGO_SETTINGS_MODULE="tests.settings",
     ):
-        deadline = time.monotonic() + PATIENCE
-        while status.queues().words != "0 waiting in celery; 0 waiting in mail":
-            assert time.monotonic() < deadline, status.queues()
+        green = rf"0 waiting in {default}, which (celery@\S+) consumes; "
+        green += r"0 waiting in mail, which \1 consumes"
+        deadline = time.monotonic() + WAIT_TIMEOUT
+        while not re.fullmatch(green, queues().words):
+            assert time.monotonic() < deadline, queues()
             time.sleep(0.1)
-        assert status.queues().ok
-    assert "which no worker takes from" in status.queues().words
+        assert queues().ok
+    assert nobody in queues().words

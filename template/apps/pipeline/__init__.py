@@ -1,4 +1,4 @@
-"""What the template owns: the machinery between Django, Celery and the broker.
+"""The template's code, which connects Django, Celery and the broker.
 
-Updates of the template change this package; your own code belongs beside it.
+Updates of the template change this package. Put your own code into other apps.
 """

@@ -1,4 +1,4 @@
-"""Results in the admin, where a failed task can be run again."""
+"""Lists results in the admin, with an action that runs failed tasks again."""
 
 import json
 from ast import literal_eval
@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from kombu.exceptions import OperationalError
 
-if apps.is_installed("django_celery_results"):  # the environment may say otherwise
+if apps.is_installed("django_celery_results"):  # the environment can set another result backend
     from django_celery_results.admin import TaskResultAdmin
     from django_celery_results.models import TaskResult
 
@@ -22,7 +22,7 @@ if apps.is_installed("django_celery_results"):  # the environment may say otherw
 
         @admin.action(description="Run the failed tasks among these again", permissions=["change"])
         def run_again(self, request: HttpRequest, queryset: QuerySet[TaskResult]) -> None:
-            """Send each anew, with the arguments it had; the row of the failure stays."""
+            """Send each failed task again, with the same arguments. Its row stays."""
             for failed in queryset.filter(status=states.FAILURE):
                 try:
                     sent = send_again(failed)
@@ -35,17 +35,17 @@ if apps.is_installed("django_celery_results"):  # the environment may say otherw
 def send_again(failed: "TaskResult") -> str:
     """Send the task of this row, and return its new id.
 
-    Raises ValueError where what the row keeps is not enough, and OperationalError where the broker
-    does not take it.
+    Raises ValueError if the task or its complete arguments are not known, and OperationalError if
+    the broker does not accept the message.
     """
     task = current_app.tasks.get(failed.task_name)
     if task is None:
         raise ValueError(f"No task is registered as {failed.task_name!r}.")
     try:
-        kept = [json.loads(text) for text in (failed.task_args, failed.task_kwargs)]
-        args, kwargs = map(literal_eval, kept)
+        stored = [json.loads(text) for text in (failed.task_args, failed.task_kwargs)]
+        args, kwargs = map(literal_eval, stored)
     except (SyntaxError, TypeError, ValueError):
-        kept = ["..."]
-    if any("..." in text for text in kept):  # so Celery shortens what is long or deep
-        raise ValueError("Its arguments were not kept whole: send it from your code.")
+        stored = ["..."]
+    if any("..." in text for text in stored):  # Celery has shortened the arguments
+        raise ValueError("The result does not have the complete arguments: send it from your code.")
     return str(task.apply_async(args, kwargs).id)

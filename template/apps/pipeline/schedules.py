@@ -1,6 +1,6 @@
-"""How an app declares when its tasks run, once, for every scheduler.
+"""Classes to declare schedules, for all schedulers.
 
-An app lists its schedules as `SCHEDULES` in a module named `schedules`.
+An app lists its schedules in `SCHEDULES` of its module `schedules`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ SolarEvent = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Crontab:
-    """A wall-clock pattern, in cron's notation, in the project's time zone unless it names one."""
+    """A crontab, in the project's time zone unless `time_zone` is set."""
 
     minute: str = "*"
     hour: str = "*"
@@ -48,9 +48,9 @@ class Crontab:
 
 @dataclass(frozen=True, kw_only=True)
 class Solar:
-    """An event of the sun at a place; degrees north and degrees east are positive.
+    """An event of the sun at a place. Degrees north and degrees east are positive.
 
-    Celery computes it with the package ephem: `uv add ephem`.
+    It needs the package ephem: `uv add ephem`.
     """
 
     event: SolarEvent
@@ -60,7 +60,7 @@ class Solar:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """One task and when it runs: every so often, by the clock, by the sun, or once."""
+    """A task and when it runs: at an interval, by a crontab, at an event of the sun, or once."""
 
     name: str
     task: str
@@ -73,14 +73,14 @@ class Schedule:
 
     @property
     def expires_after(self) -> int | None:
-        """Seconds, whole ones for the database's sake; None where it does not expire."""
+        """Seconds, rounded up because the database stores integers. None if it does not expire."""
         return None if self.expires is None else ceil(self.expires.total_seconds())
 
 
 def declared() -> dict[str, Schedule]:
-    """Every schedule that an installed app declares, by name.
+    """The schedules of all installed apps, by name.
 
-    Raises ImproperlyConfigured where two declarations share a name.
+    Raises ImproperlyConfigured if two schedules have the same name.
     """
     found: dict[str, Schedule] = {}
     for config in apps.get_app_configs():
@@ -96,14 +96,14 @@ def declared() -> dict[str, Schedule]:
 
 
 def import_tasks() -> None:
-    """Import every module that a worker would: each app's `tasks`, and those of CELERY_IMPORTS."""
+    """Import the modules that a worker imports: `tasks` of each app, and CELERY_IMPORTS."""
     autodiscover_modules("tasks")
     for module in current_app.loader.default_modules:
         current_app.loader.import_task_module(module)
 
 
 def unknown_task(path: str) -> str | None:
-    """Say what is wrong with a task path that nobody registers, with the near misses; else None."""
+    """The error if no task is registered under this path, with similar names; else None."""
     import_tasks()
     if path in current_app.tasks:
         return None
@@ -113,7 +113,7 @@ def unknown_task(path: str) -> str | None:
 
 
 def as_beat_schedule() -> dict[str, dict[str, object]]:
-    """The enabled declarations as Celery's `beat_schedule`, for schedulers without a database."""
+    """The enabled schedules as Celery's `beat_schedule`, for schedulers without a database."""
     return {
         schedule.name: {
             "task": schedule.task,
@@ -147,4 +147,4 @@ def celery_schedule(when: timedelta | Crontab | Solar | datetime) -> BaseSchedul
         case datetime():
             return clocked(when)
         case _:
-            raise TypeError("its time is no timedelta, Crontab, Solar or datetime.")
+            raise TypeError("`when` is not a timedelta, Crontab, Solar or datetime.")

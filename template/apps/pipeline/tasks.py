@@ -1,4 +1,4 @@
-"""The tasks that `manage.py doctor` and the landing page send, to see the whole way."""
+"""Tasks that `manage.py doctor` and the page send to check the pipeline."""
 
 from celery import shared_task
 

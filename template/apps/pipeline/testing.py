@@ -1,4 +1,4 @@
-"""Pytest fixtures for tasks: run in place, or by a real worker and a real Beat on a real broker."""
+"""Pytest fixtures that run tasks eagerly, or in a real worker on a real broker."""
 
 import os
 import signal
@@ -15,15 +15,17 @@ from celery.contrib.testing.worker import start_worker
 from django.db import connection
 from pytest_django import Settings
 
-from apps.pipeline import embedded
+from apps.pipeline.broker import embedded
 from config.celery import app as project_app
+
+STOP_TIMEOUT = 60  # seconds
 
 
 @pytest.fixture
 def celery_app(settings: Settings) -> Celery:
-    """The project's application; tasks that it sends run in place, and their errors are raised.
+    """The project's Celery app in eager mode: tasks run at once, and their errors are raised.
 
-    Arguments and results pass through JSON, as they do on their way to a worker.
+    Arguments and results are serialized to JSON, as for a real worker.
     """
     settings.CELERY_TASK_ALWAYS_EAGER = True
     settings.CELERY_TASK_EAGER_PROPAGATES = True
@@ -32,27 +34,31 @@ def celery_app(settings: Settings) -> Celery:
 
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real broker that lives as long as the test run: an embedded Valkey."""
+    """The URL of an embedded Valkey server, which runs until the test session ends."""
     with embedded.server(tmp_path_factory.mktemp("broker")) as url:
         yield url
 
 
 @pytest.fixture
 def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    """The project's tasks in an application on the real broker: what is sent waits there."""
+    """A Celery app with the project's tasks on the embedded broker, without a worker."""
     for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
-        monkeypatch.delenv(name, raising=False)  # Celery prefers these to `conf`
+        # Celery prefers these to `conf`. Seen in celery 5.7.0 (celery #4284). Delete once fixed.
+        monkeypatch.delenv(name, raising=False)
     app = Celery(
-        "live", amqp=project_app.amqp_cls, set_as_current=False, task_cls=project_app.task_cls
+        "live", amqp=project_app.amqp_cls, task_cls=project_app.task_cls, set_as_current=False
     )
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(
         broker_url=broker_url,
         result_backend=broker_url,
         broker_use_ssl=None,
-        task_default_exchange_type="direct",  # RabbitMQ's "topic" would mix with other tests'
+        task_default_exchange_type="direct",  # "topic" exchanges would conflict with other tests
         redis_backend_use_ssl=None,
-        # A worker looks up from its queue this often, and so ends within it: seconds.
+        # A web process gives up after a second. The server of a busy machine can take longer.
+        redis_socket_connect_timeout=60,
+        redis_socket_timeout=60,
+        # Seconds until the worker checks whether it has to stop.
         broker_transport_options={"polling_interval": 0.1},
         task_send_sent_event=True,
         worker_send_task_events=True,
@@ -70,14 +76,16 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
 
 @pytest.fixture
 def live_worker(live_app: Celery, transactional_db: None) -> Iterator[Celery]:
-    """A real worker in a thread of the test: `task.delay()` goes to it, and `get()` returns."""
-    with start_worker(live_app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    """A real worker in a thread. It runs the tasks that `task.delay()` sends."""
+    with start_worker(
+        live_app, pool="solo", perform_ping_check=False, shutdown_timeout=STOP_TIMEOUT
+    ):
         yield live_app
 
 
 @contextmanager
 def running(*arguments: str, broker: str, directory: Path, **variables: str) -> Iterator[Path]:
-    """A Celery process of its own on the test database; gives its log."""
+    """Run a Celery command in a new process on the test database; yield the path of its log."""
     log = directory / f"{arguments[0]}.log"
     environment = os.environ | {
         "CELERY_BROKER_URL": broker,
@@ -90,7 +98,7 @@ def running(*arguments: str, broker: str, directory: Path, **variables: str) -> 
     command = [sys.executable, "-m", "celery", "-A", "config", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            embedded.leashed(command),
+            embedded.end_with_parent(command),
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -101,7 +109,7 @@ def running(*arguments: str, broker: str, directory: Path, **variables: str) -> 
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -109,9 +117,9 @@ def running(*arguments: str, broker: str, directory: Path, **variables: str) -> 
 
 
 def _database_url() -> str:
-    of = connection.settings_dict
+    database = connection.settings_dict
     if connection.vendor == "sqlite":
-        return f"sqlite:///{of['NAME']}"
-    user, password, host = (quote(of[part], safe="") for part in ("USER", "PASSWORD", "HOST"))
-    port = f":{of['PORT']}" if of["PORT"] else ""
-    return f"{connection.vendor}://{user}:{password}@{host}{port}/{quote(of['NAME'])}"
+        return f"sqlite:///{database['NAME']}"
+    user, password, host = (quote(database[key], safe="") for key in ("USER", "PASSWORD", "HOST"))
+    port = f":{database['PORT']}" if database["PORT"] else ""
+    return f"{connection.vendor}://{user}:{password}@{host}{port}/{quote(database['NAME'])}"

@@ -2,9 +2,10 @@ from django.apps import AppConfig
 
 
 class TasksConfig(AppConfig):
-    """Schedules are declared in `schedules.py` and reach the database after `migrate`.
+    """The schedules are in `schedules.py`, and `migrate` writes them to the database.
 
-    Not from `ready()`: it runs before there is a database, and again in every process.
+    Do not register schedules in `ready()`: it runs before `migrate` creates the tables, and again in
+    every process.
     """
 
     name = "apps.tasks"

@@ -1,4 +1,4 @@
-"""When the project's tasks run. After a change: `just migrate`, which `just dev` does for you."""
+"""Schedules of the project's tasks. After a change run `just migrate`, or start `just dev` again."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What can be done about tasks while the project runs; schedules known beforehand are declared."""
+"""Services for schedules that are created at run time. Declare all others in `schedules.py`."""
 
 from typing import TYPE_CHECKING
 
@@ -16,15 +16,15 @@ def register_periodic_task(
 ) -> "PeriodicTask":
     """Register or update a periodic task with an interval schedule.
 
-    The period is one of `IntervalSchedule.PERIOD_CHOICES`. Calling it again changes the same row;
-    of a schedule that code declares, the next migrate makes again what the code says.
-    Raises ValueError for an interval that is none and for a task path that is not registered, and
-    ImproperlyConfigured where Beat does not read its schedule from the database.
+    The period is one of `IntervalSchedule.PERIOD_CHOICES`. A second call with the same name updates
+    the row. If `schedules.py` declares the name, the next migrate undoes the change.
+    Raises ValueError for an invalid interval or an unregistered task, and ImproperlyConfigured if
+    Beat does not read its schedule from the database.
     """
     if not apps.is_installed("django_celery_beat"):
         raise ImproperlyConfigured(
-            "register_periodic_task writes to the database, where this project's Beat does not "
-            "look: declare the schedule in schedules.py instead."
+            "register_periodic_task writes to the database, and this project's Beat does not read "
+            "it. Declare the schedule in schedules.py instead."
         )
     if problem := unknown_task(task_path):
         raise ValueError(problem)
@@ -34,7 +34,7 @@ def register_periodic_task(
     periods = [value for value, _ in IntervalSchedule.PERIOD_CHOICES]
     if every < 1 or period not in periods:
         raise ValueError(
-            f"Every {every} {period} is no interval: write 1 or more, of {', '.join(periods)}."
+            f"Every {every} {period} is not an interval: write 1 or more, of {', '.join(periods)}."
         )
     schedule = IntervalSchedule.objects.filter(every=every, period=period).first()
     periodic_task, _ = PeriodicTask.objects.update_or_create(

@@ -1,4 +1,4 @@
-"""The project's tasks: thin wrappers that call services."""
+"""Tasks of the project: thin wrappers that call services."""
 
 from celery import shared_task
 
@@ -7,11 +7,11 @@ from apps.users.services import cleanup_inactive_users
 
 @shared_task
 def cleanup_inactive_users_task() -> int:
-    """Every 30 minutes: deactivate accounts that nobody uses; return how many."""
+    """Deactivate unused accounts every 30 minutes, and return how many."""
     return cleanup_inactive_users()
 
 
 @shared_task
 def example_task(message: str) -> str:
-    """What the landing page's button runs, until LANDING_TASK names a task of yours."""
+    """The task of the page's button. LANDING_TASK in the settings names it."""
     return f"Processed: {message}"

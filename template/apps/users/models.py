@@ -1,7 +1,7 @@
-"""The people who sign in."""
+"""The user model."""
 
 from django.contrib.auth.models import AbstractUser
 
 
 class User(AbstractUser):
-    """The project's own user model: fields can be added to it at any time."""
+    """The project's own user model, so that you can add fields later."""

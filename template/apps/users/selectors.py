@@ -1,4 +1,4 @@
-"""What can be asked about users."""
+"""Selectors: functions that read users."""
 
 from datetime import datetime
 
@@ -9,9 +9,9 @@ from apps.users.models import User
 
 
 def inactive_users(*, since: datetime) -> QuerySet[User]:
-    """Active accounts without a sign-in since then; the staff is never among them.
+    """Active accounts, except staff, that have not signed in since the moment.
 
-    An account that never signed in counts from the day it joined.
+    For accounts that never signed in, the date they joined counts.
     """
     return User.objects.annotate(seen=Coalesce(F("last_login"), F("date_joined"))).filter(
         is_active=True, is_staff=False, is_superuser=False, seen__lt=since

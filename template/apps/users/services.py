@@ -1,4 +1,4 @@
-"""What can be done to users."""
+"""Services: functions that change users."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ INACTIVE_AFTER = timedelta(days=365)
 
 
 def cleanup_inactive_users(*, inactive_after: timedelta = INACTIVE_AFTER) -> int:
-    """Deactivate the accounts that nobody signed in to for so long; return how many.
+    """Deactivate the accounts that have not signed in for that time, and return how many.
 
-    Nothing is deleted: an administrator can activate an account again.
+    No account is deleted. An administrator can activate an account again.
     """
     return inactive_users(since=timezone.now() - inactive_after).update(is_active=False)

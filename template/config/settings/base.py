@@ -1,7 +1,8 @@
-"""Settings that hold everywhere. `project`, which is yours, adds to these and may change them."""
+"""Settings for every environment. Add and change settings in `project`, which is your file."""
 
 import sys
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -21,13 +22,33 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "apps.pipeline",
 ]
-# Their tables exist only where they are used.
+# These apps are installed only if they are used, so that other projects have no unused tables.
 if CELERY_BEAT_SCHEDULER.endswith(":DatabaseScheduler"):
     INSTALLED_APPS.append("django_celery_beat")
 if CELERY_RESULT_BACKEND.startswith("django-"):
     INSTALLED_APPS.append("django_celery_results")
+# If on, a task is stored in the transaction that sends it, and published after the commit. If off,
+# it is lost if the broker is away then, or the process is killed. Set it in the environment:
+# docs/reliability.md.
+if TASK_OUTBOX := env.bool("TASK_OUTBOX", False):
+    INSTALLED_APPS.append("apps.pipeline.outbox")
+# The days for which a task that failed for good is kept, so that you can run it again. If 0, it is
+# only logged.
+if FAILED_TASK_DAYS := env.int("FAILED_TASK_DAYS", 30):
+    INSTALLED_APPS.append("apps.pipeline.failed")
+# The path of a function that is called with each FailedTask, to tell somebody: docs/reliability.md.
+FAILED_TASK_NOTIFY: str | None = None
+# The port at which worker and Beat serve metrics to Prometheus. They serve none if it is 0, or if
+# the project does not have the answer `prometheus` to `monitoring`.
+METRICS_PORT = env.int("METRICS_PORT", 0)
+if METRICS_PORT and find_spec("apps.pipeline.metrics"):
+    INSTALLED_APPS.append("apps.pipeline.metrics")
+# Whether to keep revoked and expired tasks too. Most projects revoke and expire tasks on purpose.
+KEEP_REVOKED_TASKS = env.bool("KEEP_REVOKED_TASKS", False)
 
 MIDDLEWARE = [
+    "apps.pipeline.logs.middleware.RequestIdMiddleware",
+    "apps.pipeline.status.middleware.HealthCheckMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -54,15 +75,18 @@ TEMPLATES = [
     },
 ]
 
-# What the landing page's button runs, with a sentence; `project` names a task of yours.
+# The task of the page's button, which takes a text. `project` replaces it with one of yours.
 LANDING_TASK = "apps.pipeline.tasks.echo"
+
+# The version of the code, for example the tag of the image. The page compares it with the workers'.
+APP_VERSION = env.str("APP_VERSION", "")
 
 # Data
 
 DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Web, worker and Beat write at once: readers go on beside a writer (WAL), a writer waits for
-    # its turn (20 s) and takes the lock when its transaction begins, not in the middle of it.
+    # Web, worker and Beat write concurrently. With WAL, readers do not wait for a writer. A writer
+    # takes the lock when its transaction begins, and waits up to 20 s for it.
     DATABASES["default"]["OPTIONS"] = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         "timeout": 20,
@@ -90,7 +114,7 @@ try:
     ZoneInfo(TIME_ZONE)
 except (KeyError, ValueError, OSError):  # too early for a system check
     near = "".join(get_close_matches(TIME_ZONE, available_timezones(), n=1)) or "Europe/Vienna"
-    sys.exit(f"TIME_ZONE={TIME_ZONE} is no time zone. Write {near}, for example.")
+    sys.exit(f"TIME_ZONE={TIME_ZONE} is not a time zone. Write {near}, for example.")
 USE_I18N = True
 USE_TZ = True
 
@@ -99,14 +123,42 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 
-# Logs: one line each, to standard output, for whoever runs the process to collect
+# Logs: one line for each record, to standard error. See docs/logs.md.
 
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "filters": {"away": {"()": "apps.pipeline.logs.ResultBackendAway"}},
-    "loggers": {"celery.backends.asynchronous": {"filters": ["away"]}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {
+            "()": "apps.pipeline.logs.lines.LineFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        }
+    },
+    "filters": {
+        "ids": {"()": "apps.pipeline.logs.lines.Ids"},
+        "without_data": {"()": "apps.pipeline.logs.lines.WithoutData"},
+        "reconnect": {"()": "apps.pipeline.logs.corrections.ResultBackendReconnect"},
+        "unacknowledged": {"()": "apps.pipeline.logs.corrections.LostAcknowledgement"},
+        "in_production": {"()": "django.utils.log.RequireDebugFalse"},
+    },
+    "loggers": {
+        "celery.app.trace": {"filters": ["without_data"]},
+        "celery.backends.asynchronous": {"filters": ["reconnect"]},
+        "celery.worker.consumer.consumer": {"filters": ["unacknowledged", "without_data"]},
+        "celery.worker.request": {"filters": ["unacknowledged", "without_data"]},
+        "celery.worker.strategy": {"filters": ["without_data"]},
+        # Django's own handlers would write these lines a second time, without ids.
+        "django": {"handlers": ["mail_admins"]},
+        "django.server": {"propagate": True},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "filters": ["ids"], "formatter": "line"},
+        "mail_admins": {  # as in Django's own configuration
+            "class": "django.utils.log.AdminEmailHandler",
+            "filters": ["in_production"],
+            "level": "ERROR",
+        },
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
 }

@@ -1,11 +1,11 @@
-"""Where settings come from. For each name, the first of these that has it wins:
+"""Reads settings from the environment and from files. The first source that has a name is used:
 
 1. the environment of the process
-2. `.env`, which is yours and never committed
-3. `var/dev.env`, which `just dev` writes while it runs, so that other terminals find its broker
-4. `defaults.env` beside this file, the answers given to the template
+2. `.env`, your file, which Git ignores
+3. `var/dev.env`, which `just dev` writes while it runs, so that other terminals use its broker
+4. `defaults.env` beside this file: your answers to the template's questions
 
-`NAME_FILE` may stand for `NAME` and names a file that holds the value, as container secrets do.
+Set `NAME_FILE` instead of `NAME` to read a value from a file, for example a container secret.
 """
 
 import sys
@@ -23,9 +23,23 @@ env.read_env(Path(__file__).with_name("defaults.env"), recurse=False)
 
 
 def database(name: str, default: str = "") -> DBConfig:
-    """The database that a URL means. Ends in words where it means none, too early for a check."""
+    """Parse a database URL. Exit with a message if it is wrong: system checks run later."""
     try:
         config: DBConfig = env.dj_db_url(name, default)
     except EnvError as error:
         sys.exit(f"{error} Write postgres://name:password@host:5432/name, for example.")
     return config
+
+
+def names(variable: str) -> list[str]:
+    """The names in a variable, which are separated by commas."""
+    return [name.strip() for name in env.str(variable, "").split(",") if name.strip()]
+
+
+def pairs(variable: str, example: str) -> dict[str, str]:
+    """Names with a value for each, such as a=b,c=d. Exit with a message if one has no value."""
+    found = {name: name.partition("=") for name in names(variable)}
+    for name, (_, _, value) in found.items():
+        if not value:
+            sys.exit(f"{variable} holds {name}. Write {example}, for example.")
+    return {name.strip(): value.strip() for name, _, value in found.values()}

@@ -2,21 +2,21 @@
 
 from config.settings.env import env
 
-# Mails are printed, unless `project` names another backend.
+# Mail is printed, unless `project` sets another backend.
 EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
 from config.settings.project import *  # noqa: E402, F403
 
 DEBUG = True
 
-# The copy that made this project wrote a key of its own into .env; a clone without .env uses this.
+# `copier copy` writes a random key into .env. A clone of the repository has no .env.
 SECRET_KEY = env.str("DJANGO_SECRET_KEY", "insecure-and-only-for-your-own-machine")
 
 ALLOWED_HOSTS = ["*"]
 
-# The landing page shows how long each leg of a task took: it reads that from Celery's events.
+# The page reads Celery's events to show how long each step of a task took.
 CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_SEND_TASK_EVENTS = True
 
-# `just dev` waits five seconds for its processes when it ends.
+# `just dev` kills its processes five seconds after Ctrl-C.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 3

@@ -1,49 +1,51 @@
-"""Settings for production. What has no safe default must be set in the environment."""
+"""Settings for production. Settings without a safe default have to be set in the environment."""
 
 import sys
-
-from pythonjsonlogger.core import RESERVED_ATTRS
+from importlib.util import find_spec
 
 from config.settings.env import env
 from config.settings.project import *  # noqa: F403
-from config.settings.project import DATABASES, LOGGING, MIDDLEWARE
+from config.settings.project import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE
 
-# Of what a check says, the ids that do not concern this deployment; docs/checks.md has them all.
+# The ids of system checks that do not matter for this deployment. See docs/checks.md.
 SILENCED_SYSTEM_CHECKS: list[str] = env.list("SILENCED_SYSTEM_CHECKS", [])
 
 SECRET_KEY = env.str("DJANGO_SECRET_KEY")
 ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS")
 if "insecure" in SECRET_KEY or len(SECRET_KEY) < 32:
-    sys.exit("DJANGO_SECRET_KEY is a default or short: set 50 random characters, kept secret.")
+    sys.exit("DJANGO_SECRET_KEY is a default or short: set 50 random characters.")
 if not env.str("DATABASE_URL", ""):
-    sys.exit("Production has no database: set DATABASE_URL, as in .env.example.")
+    sys.exit("DATABASE_URL is not set: set it as in .env.example.")
 DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 
-# TLS ends at the proxy in front, which must set this header itself and never pass a client's on.
+# The reverse proxy terminates TLS. It has to set this header, and drop the header of a client.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", True)
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes speak plain HTTP
 SECURE_HSTS_SECONDS = env.int("DJANGO_SECURE_HSTS_SECONDS", 60 * 60 * 24 * 30)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
 
-# The web process serves its own static files, named by their content and compressed.
-MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
+# The web process serves static files, compressed and with a hash in their names. WhiteNoise has to
+# be right after the SecurityMiddleware.
+AFTER_SECURITY = MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
+MIDDLEWARE.insert(AFTER_SECURITY, "whitenoise.middleware.WhiteNoiseMiddleware")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-# Logs: each a JSON object in a line, for whoever collects them. Celery adds the arguments and the
-# results of tasks as `data`: they are the users', and stay out.
-LOGGING["formatters"]["line"] |= {
-    "()": "pythonjsonlogger.json.JsonFormatter",
-    "reserved_attrs": [*RESERVED_ATTRS, "data"],
-}
+# Logs: a JSON object in each line.
+LOGGING["formatters"]["line"] |= {"()": "pythonjsonlogger.json.JsonFormatter"}
 
-# Errors of web, worker and Beat are reported where this names a project of Sentry's.
+# Traces are sent if the address of an OpenTelemetry collector is set, and the answer to `monitoring` has
+# `opentelemetry`.
+if env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "") and find_spec("apps.pipeline.traces"):
+    INSTALLED_APPS.append("apps.pipeline.traces")
+
+# Errors of web, worker and Beat are sent to Sentry if SENTRY_DSN is set. The last line is that of earlier
+# versions, so that an update does not conflict with lines that you append.
 if dsn := env.str("SENTRY_DSN", ""):
-    import sentry_sdk
+    from config.settings import sentry as sentry_sdk
 
     sentry_sdk.init(dsn=dsn)

@@ -1,23 +1,22 @@
-"""Yours: what this project adds to the template's settings, or changes in them.
+"""Your settings, which add to the template's settings or change them.
 
-`local`, `test` and `production` start from here. Updates of the template never touch this file, and
-lines of their own keep what you add apart from what the template changes.
+`local`, `test` and `production` import this module. Updates of the template do not change it.
 """
 
 from config.settings.base import *  # noqa: F403
 from config.settings.base import INSTALLED_APPS
 
-# Your apps, and those that you install. Their tasks.py and schedules.py are found by themselves.
+# Your apps and the apps that you install. Celery finds their tasks.py, and Beat their schedules.py.
 INSTALLED_APPS += ["apps.tasks", "apps.users"]
 AUTH_USER_MODEL = "users.User"
 
 # MIDDLEWARE += ["…"]
 
-# Queues of their own, and which tasks wait in them. Every worker takes from all of these and from
-# "celery", where everything else waits, unless its command names some; docs/scaling.md says more.
-# As in [Queue("mail")], of kombu, and {"apps.shop.tasks.*": {"queue": "mail"}}.
+# More queues, and the tasks that are sent to them. All other tasks are sent to the queue "celery".
+# A worker consumes all queues unless its command names some. See docs/scaling.md.
+# For example [kombu.Queue("mail")] and {"apps.shop.tasks.*": {"queue": "mail"}}.
 # CELERY_TASK_QUEUES = []
 # CELERY_TASK_ROUTES = {}
 
-# The landing page's button runs this task with a sentence.
+# The task of the page's button. It takes a text.
 LANDING_TASK = "apps.tasks.tasks.example_task"

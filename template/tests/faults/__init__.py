@@ -1,8 +1,8 @@
-"""Nothing is lost: what happens to accepted tasks when something breaks. `just faults` tells.
+"""Tests that cause failures, and check that no accepted task is lost: `just faults`.
 
-Real processes on a real broker and a real database, all private and thrown away. Each test breaks
-one thing on purpose, and is a line of the table at the end of the run.
+They run real processes on a temporary broker and database. Each test causes one kind of failure,
+and is a row of the table at the end.
 
-    FAULTS_ROUNDS   full (as often as it takes to be sure) or short (each fault a few times)
-    FAULTS_BROKER   redis or rabbitmq, where it is not to be the kind of the project's own
+    FAULTS_ROUNDS   full (repeat each fault many times) or short (a few times)
+    FAULTS_BROKER   redis or rabbitmq; the default is the kind of the project's broker
 """

@@ -5,21 +5,25 @@ import signal
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from config.settings.env import env
 from tests.faults.harness import FULL, Row
-from tests.faults.servers import RabbitMQ, Server, Valkey
+from tests.faults.servers import PostgreSQL, RabbitMQ, Server, Valkey
 from tests.faults.ward import Ward, opened
 
 ROW = pytest.StashKey[Row]()
-ROWS = pytest.StashKey[list[Row]]()
 
 
 def kind_of_broker() -> str:
     own = "rabbitmq" if env.str("CELERY_BROKER_URL").startswith("amqp") else "redis"
     return os.environ.get("FAULTS_BROKER", own)
+
+
+# What only Redis needs: RabbitMQ knows itself which worker has what.
+collect_ignore = [] if kind_of_broker() == "redis" else ["test_busy.py", "test_lease.py"]
 
 
 def new_broker(directory: Path) -> Server:
@@ -28,14 +32,14 @@ def new_broker(directory: Path) -> Server:
 
 @pytest.fixture(scope="session")
 def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A broker for all tests: RabbitMQ takes long to start."""
+    """A broker for all tests, because RabbitMQ starts slowly."""
     with new_broker(tmp_path_factory.mktemp("broker")) as server:
         yield server
 
 
 @pytest.fixture
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A broker that a test may kill."""
+    """A broker that a test can kill."""
     if kind_of_broker() == "redis":
         with new_broker(tmp_path / "broker") as server:
             yield server
@@ -48,9 +52,18 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
         server.start()
 
 
+@pytest.fixture
+def database() -> Iterator[Server]:
+    """A PostgreSQL that a test can kill, in a directory that its user can read."""
+    with TemporaryDirectory(prefix="faults-") as directory:
+        Path(directory).chmod(0o755)
+        with PostgreSQL(Path(directory) / "database") as server:
+            yield server
+
+
 @pytest.fixture(scope="session")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
-    """Processes that were broken when the first test began; on a broker that nobody kills."""
+    """Processes that are broken when the first test begins, on a broker that no test kills."""
     with new_broker(tmp_path_factory.mktemp("ward")) as server, opened(server) as patients:
         yield patients
 
@@ -58,27 +71,29 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
 @pytest.fixture(scope="session", autouse=True)
 def ward_opens_first(request: pytest.FixtureRequest) -> None:
     if any("ward" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        with suppress(Exception):  # those that need it raise it again
+        with suppress(Exception):  # the tests that use it raise the error again
             request.getfixturevalue("ward")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Look into the ward last: by then those in it were noticed."""
+    """Run the tests of `ward` last, because health checks need time to notice a failure.
+
+    The longest tests run first, so that with `-n` none of them runs alone at the end.
+    """
+    items.sort(key=lambda item: item.path.name != "test_lease.py")
     items.sort(key=lambda item: "ward" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture
 def row(request: pytest.FixtureRequest) -> Row:
-    """The test's line of the table."""
-    return row_of(request.node, request.config)
+    """The row of the test in the table."""
+    return row_of(request.node)
 
 
-def row_of(item: pytest.Item, config: pytest.Config) -> Row:
-    if ROW not in item.stash:
-        marker = item.get_closest_marker("faults")
-        item.stash[ROW] = Row(fault=marker.args[0] if marker and marker.args else item.name)
-        config.stash.setdefault(ROWS, []).append(item.stash[ROW])
-    return item.stash[ROW]
+def row_of(item: pytest.Item) -> Row:
+    marker = item.get_closest_marker("faults")
+    fault = marker.args[0] if marker and marker.args else item.name
+    return item.stash.setdefault(ROW, Row(fault=fault))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,26 +101,27 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    row = row_of(item, item.config)
+    row = row_of(item)
     if report.failed:
         row.verdict = "FAILED"
     elif report.skipped:
         row.verdict = f"skipped: {call.excinfo.value}" if call.excinfo else "skipped"
     elif call.when == "call":
         row.verdict = "holds"
+    if call.when == "teardown":
+        report.user_properties.append(("row", cells_of(row)))  # with `-n`, for another process
     return report
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    rows = config.stash.get(ROWS, [])
-    if not rows:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for several in terminalreporter.stats.values() for report in several]
+    properties = [dict(getattr(report, "user_properties", ())) for report in reports]
+    cells = [found["row"] for found in properties if "row" in found]
+    if not cells:
         return
     rounds = "full" if FULL else "short"
     terminalreporter.section(f"faults, {rounds} round, {kind_of_broker()}")
     heads = ["fault", "injected", "accepted", "done", "lost", "back after", "verdict"]
-    cells = [cells_of(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     for line in [heads, *cells]:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

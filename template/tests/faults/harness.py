@@ -1,14 +1,14 @@
-"""A project at work, watched from outside: its processes, each with a supervisor, and its tasks."""
+"""The processes of a project, each with a supervisor, and the records of its tasks."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -21,20 +21,22 @@ from typing import Any, Self
 
 from celery import Celery
 from django.conf import settings
+from redis import Redis
 
-from apps.pipeline import embedded
-from tests.faults.servers import Server, Valkey, wait_until
+from apps.pipeline.broker import embedded
+from tests.faults.servers import Server, Valkey, reserved_port, wait_until
 
-PATIENCE = 120  # seconds for what takes a few on a machine that is busy
-HEALED_WITHIN = 60  # seconds, where that is what a row promises
+WAIT_TIMEOUT = 120  # seconds for what takes a few on a machine that is busy
+HEALED_WITHIN = 120  # seconds, for the rows with this limit; 60 on a machine that is not busy
+NAMED_WITHIN = 15  # seconds; 3 on a machine that is not busy, and 30 or more without the limits
 APP = "tests.faults"
-MIGRATED: list[bytes] = []  # an SQLite database, made once
+MIGRATED: list[bytes] = []  # an SQLite database, which is created once
 FULL = os.environ.get("FAULTS_ROUNDS", "full") == "full"
 
 
 @dataclass
 class Row:
-    """A line of the table: what was broken, and what became of the tasks."""
+    """A row of the table: the fault, and the number of accepted and completed tasks."""
 
     fault: str
     injected: str = ""
@@ -48,12 +50,12 @@ class Row:
 
 
 class Supervised:
-    """A process, and what starts it again when it ends, as systemd or a container engine does."""
+    """A process with a supervisor that restarts it, as systemd or a container engine does."""
 
     def __init__(self, command: list[str], variables: dict[str, str], directory: Path) -> None:
         directory.mkdir()
         self.command, self.variables, self.directory = command, variables, directory
-        self.exits: list[tuple[float, int]] = []  # when, and with what code
+        self.exits: list[tuple[float, int]] = []  # time and exit code
         self.restarts = True
         self._lock = threading.Lock()
         self._start()
@@ -63,7 +65,7 @@ class Supervised:
     def _start(self) -> None:
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                embedded.leashed(self.command),
+                embedded.end_with_parent(self.command),
                 cwd=settings.BASE_DIR,
                 env=os.environ | self.variables,
                 stdin=subprocess.DEVNULL,
@@ -76,7 +78,7 @@ class Supervised:
         while True:
             code = self.process.wait()
             self.exits.append((time.monotonic(), code))
-            with suppress(ProcessLookupError):  # whatever it left behind goes with its container
+            with suppress(ProcessLookupError):  # a container engine also kills the child processes
                 os.killpg(self.process.pid, signal.SIGKILL)
             with self._lock:
                 if not self.restarts:
@@ -92,16 +94,16 @@ class Supervised:
 
     def kill_group(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
-        for file in self.directory.glob("*.heartbeat"):  # as with a container's own files
+        for file in self.directory.glob("*.heartbeat"):  # a new container has no old files
             file.unlink(missing_ok=True)
 
     def retire(self) -> None:
-        """Start it no more when it ends."""
+        """Do not restart it when it exits."""
         with self._lock:
             self.restarts = False
 
     def wait_end(self, within: float) -> int:
-        """Wait for the process to end, one retired before; give its exit code."""
+        """Wait until a retired process exits, and return its exit code."""
         self._thread.join(within)
         assert not self._thread.is_alive(), f"still there after {within:.0f} s"
         return self.exits[-1][1]
@@ -110,22 +112,21 @@ class Supervised:
         self.retire()
         with suppress(ProcessLookupError):
             self.kill_group()
-        self._thread.join(PATIENCE)
+        self._thread.join(WAIT_TIMEOUT)
 
     def is_healthy(self, role: str) -> bool:
-        """Whether the check that the project's containers run says so."""
-        compose = (settings.BASE_DIR / "compose.yaml").read_text()
-        check = re.search(rf"test: (test -n .*{role}@.*)", compose)
-        assert check, f"no health check for {role} in compose.yaml"
-        command = check[1].replace("$$", "$").replace("/app/var", str(self.directory))
-        return (
-            subprocess.run(["sh", "-c", command], capture_output=True, check=False).returncode == 0
+        """Whether the health check of the project's containers succeeds."""
+        command = [sys.executable, "-S", "bin/heartbeat.py", role]
+        variables = os.environ | {"RUNTIME_DIR": str(self.directory)}
+        done = subprocess.run(
+            command, cwd=settings.BASE_DIR, env=variables, capture_output=True, check=False
         )
+        return done.returncode == 0
 
 
 @dataclass
 class System:
-    """The project's processes on a broker and a database; its context ends them all."""
+    """The project's processes on a broker and a database. They stop with the context."""
 
     broker: Server
     database: Server | None = None  # SQLite without one
@@ -137,7 +138,7 @@ class System:
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(TemporaryDirectory(prefix="faults-")))
-        self.queue = self.directory.name  # of its own, as a broker may serve one test after another
+        self.queue = self.directory.name  # unique, because several tests can use the same broker
         self.traces = self.directory / "traces"
         results = self.broker.url
         if not results.startswith("redis"):
@@ -203,19 +204,19 @@ class System:
         return self.start(name, "-m", "celery", "-A", "config", "worker", *options, **variables)
 
     def node(self, name: str = "worker") -> str:
-        """What Celery calls a worker."""
+        """The name of a worker in Celery."""
         return f"{name}@{self.queue}"
 
     def beat(self, name: str = "beat") -> Supervised:
         return self.start(name, "-m", "celery", "-A", "config", "beat", "--loglevel", "info")
 
     def web(self, name: str = "web") -> Supervised:
-        self.port = embedded.free_port()
+        self.port = reserved_port()
         bind = ["--bind", f"127.0.0.1:{self.port}", "--threads", "4"]
         return self.start(name, "-m", "gunicorn", "config.wsgi", *bind)
 
     def wait_ready(self) -> None:
-        """Wait until each process is at work."""
+        """Wait until all processes are ready."""
 
         def is_ready(process: Supervised) -> bool:
             role = next((role for role in ("worker", "beat") if role in process.command), "web")
@@ -223,11 +224,11 @@ class System:
 
         for name, process in self.processes.items():
             if process.restarts:
-                wait_until(partial(is_ready, process), PATIENCE, f"{name} at work")
+                wait_until(partial(is_ready, process), WAIT_TIMEOUT, f"{name} at work")
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask the web server; 0 when nobody answers."""
-        page = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        """The status and the text of a page; status 0 if the web server does not answer."""
+        page = HTTPConnection("127.0.0.1", self.port, timeout=WAIT_TIMEOUT)
         try:
             page.request("GET", path)
             response = page.getresponse()
@@ -240,37 +241,44 @@ class System:
     def deliver(
         self, name: str, first: int, count: int, seconds: float = 0.0, countdown: int = 0
     ) -> dict[str, str]:
-        """Have the web process send tasks; the accepted ones, each number with its task's id."""
+        """Send tasks through the web process. Return the ids of the accepted tasks by number."""
         details = f"countdown={countdown}" + (f"&seconds={seconds}" if seconds else "")
         _, answer = self.get(f"/send/{name}/{first}/{count}?{details}")
         accepted: dict[str, str] = json.loads(answer)["accepted"]
         return accepted
 
+    def send_work(self, number: object, seconds: float = 0.02, countdown: int = 0) -> str:
+        """Send a task as a bystander; its id."""
+        sent = self.app.send_task(f"{APP}.tasks.work", [number, seconds], countdown=countdown)
+        return str(sent.id)
+
     @cached_property
     def app(self) -> Celery:
-        """The broker as a bystander uses it."""
-        app = Celery("bystander", amqp="apps.pipeline.queues:AMQP", set_as_current=False)
+        """A connection to the broker, independent of the processes."""
+        app = Celery("bystander", amqp="apps.pipeline.broker.queues:AMQP", set_as_current=False)
         app.conf.update(broker_url=self.broker.url, task_default_queue=self.queue)
-        if self.broker.url.startswith("amqp"):  # as config/settings/celery.py has it
+        if self.broker.url.startswith("sentinel"):
+            app.conf.broker_transport_options = {"master_name": "mymaster"}
+        if self.broker.url.startswith("amqp"):  # as in config/settings/celery.py
             app.conf.task_default_queue_type = app.conf.task_create_missing_queue_type = "quorum"
             app.conf.task_default_exchange_type = "topic"
             app.conf.task_create_missing_queue_exchange_type = "topic"
         return app
 
     def waiting(self) -> int:
-        """How many messages wait in the queue."""
+        """The number of messages in the queue."""
         with self.app.connection_for_read() as link:
             channel: Any = link.default_channel
             return int(channel.queue_declare(queue=self.queue, passive=True).message_count)
 
     def unacknowledged(self) -> int:
-        """How many messages of a Redis the workers have."""
+        """The number of unacknowledged messages, on Redis."""
         with self.app.connection_for_read() as link:
             channel: Any = link.default_channel
             return int(channel.client.hlen("unacked"))
 
     def traced(self, kind: str) -> set[str]:
-        """The names that tasks left, of the kind `done` or `running` say."""
+        """The names in the records of tasks, of the kind `done` or `running`."""
         with suppress(FileNotFoundError):
             return {file.name for file in (self.traces / kind).iterdir()}
         return set()
@@ -281,12 +289,12 @@ class System:
             return len((self.traces / kind / str(name)).read_text().splitlines())
         return 0
 
-    def wait_more(self, kind: str, than: int, within: float = PATIENCE) -> float:
-        """Wait until tasks left more traces of a kind than so many."""
+    def wait_more(self, kind: str, than: int, within: float = WAIT_TIMEOUT) -> float:
+        """Wait until there are more than so many records of a kind."""
         return wait_until(lambda: len(self.traced(kind)) > than, within, f"more than {than} {kind}")
 
-    def wait_done(self, tasks: dict[str, str], within: float = PATIENCE) -> float:
-        """Wait until all of the accepted tasks are done."""
+    def wait_done(self, tasks: dict[str, str], within: float = WAIT_TIMEOUT) -> float:
+        """Wait until all accepted tasks have run."""
 
         def missing() -> set[str]:
             return tasks.keys() - self.traced("done")
@@ -297,9 +305,22 @@ class System:
             lost = sorted(missing())
             raise AssertionError(f"{len(lost)} tasks are lost: {lost[:20]}") from None
 
+    def held(self) -> list[bytes]:
+        """The keys in which a Redis records what workers have."""
+        with Redis.from_url(self.broker.url) as redis:
+            return [*redis.keys("unacked*"), *redis.keys("pipeline.held.*")]
+
+    def accounted(self) -> set[str]:
+        """The tasks of a Redis broker that ran, wait, or are recorded as held by a worker."""
+        with Redis.from_url(self.broker.url) as redis, redis.pipeline() as at_once:
+            messages, records = at_once.lrange(self.queue, 0, -1).hvals("unacked").execute()
+        messages += [json.dumps(json.loads(record)[0]) for record in records]
+        bodies = [json.loads(b64decode(json.loads(message)["body"])) for message in messages]
+        return {str(body[0][0]) for body in bodies} | self.traced("done")
+
     def kill_a_process_at_work(self) -> None:
-        """Kill a process that runs a task."""
-        wait_until(lambda: self.traced("running"), PATIENCE, "a task that runs")
+        """Kill a process while it runs a task."""
+        wait_until(lambda: self.traced("running"), WAIT_TIMEOUT, "a task that runs")
         for process in self.traced("running"):
             with suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)

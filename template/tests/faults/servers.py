@@ -1,4 +1,4 @@
-"""Brokers and a database of one's own, to be killed, frozen and started again."""
+"""Brokers and a database that tests can kill, freeze and restart."""
 
 import os
 import pwd
@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,13 +16,14 @@ from typing import Self
 
 import pytest
 
-from apps.pipeline import embedded
+from apps.pipeline.broker import embedded
 
-START_TIMEOUT = 120  # seconds; RabbitMQ takes five, on a loaded machine many more
+START_TIMEOUT = 120  # seconds; RabbitMQ takes five, and many more on a busy machine
+RESERVATIONS: list[socket.socket] = []
 
 
 def wait_until(true: Callable[[], object], within: float, what: str) -> float:
-    """Wait for something, look often, and say how many seconds it took."""
+    """Wait until a condition is true, and return the seconds."""
     began = time.monotonic()
     while not true():
         waited = time.monotonic() - began
@@ -30,15 +32,30 @@ def wait_until(true: Callable[[], object], within: float, what: str) -> float:
     return time.monotonic() - began
 
 
+def reserved_port() -> int:
+    """A free port that no other process gets while this process runs, even if no server is on it.
+
+    On Linux a server with SO_REUSEADDR can listen on a port to which another such socket is bound.
+    """
+    if sys.platform != "linux":
+        return embedded.free_port()
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    RESERVATIONS.append(holder)
+    port: int = holder.getsockname()[1]
+    return port
+
+
 class Server:
-    """A server process, which keeps its data, and its port, from one start to the next."""
+    """A server process that keeps its data and its port when it restarts."""
 
     url: str
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self.port = embedded.free_port()
+        self.port = reserved_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str]:
@@ -55,7 +72,7 @@ class Server:
     def start(self) -> None:
         with (self.directory / "output.log").open("ab") as output:
             self.process = subprocess.Popen(
-                embedded.leashed([*self.command()]),
+                embedded.end_with_parent([*self.command()]),
                 cwd=self.directory,
                 env=os.environ | self.variables(),
                 stdout=output,
@@ -69,7 +86,7 @@ class Server:
             os.killpg(self.process.pid, number)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End the server by a signal, and see that it is gone."""
+        """Send a signal to the server, and wait until it has exited."""
         if self.process:
             with suppress(ProcessLookupError):
                 self.send(signal.SIGCONT)
@@ -100,7 +117,7 @@ class Server:
 
 
 class Valkey(Server):
-    """The embedded broker, with its append-only file, as the project's Redis has it."""
+    """The embedded broker with an append-only file, as in compose.yaml."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -112,27 +129,27 @@ class Valkey(Server):
         return [binary, *listen, "--dir", str(self.directory), "--save", "", "--appendonly", "yes"]
 
     def answers(self) -> bool:
-        """Whether it has read its file: until then it answers that it is loading."""
+        """Whether it has loaded its file. Until then it answers that it is loading."""
         with (
             suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), timeout=1) as link,
         ):
             link.sendall(b"PING\r\n")
-            return link.recv(16).startswith(b"+PONG")
+            return link.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
 
 class RabbitMQ(Server):
-    """A node of its own, with its own name service, beside any other on this machine."""
+    """A node with its own name service, independent of other nodes on this machine."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
-        self.names, self.peers = embedded.free_port(), embedded.free_port()
+        self.names, self.peers = reserved_port(), reserved_port()
         self.binary = shutil.which("rabbitmq-server") or pytest.skip("no rabbitmq-server on PATH")
 
     def command(self) -> Sequence[str]:
-        # Debian's wrapper changes the user and the directory; the real one stands beside it.
+        # Debian's wrapper changes the user and the directory. Use the program beside it.
         return [str(Path(self.binary).resolve().with_name("rabbitmq-server"))]
 
     def variables(self) -> dict[str, str]:
@@ -152,7 +169,7 @@ class RabbitMQ(Server):
         }
 
     def answers(self) -> bool:
-        """Whether it greets a client: its port is open before it does."""
+        """Whether it answers a client. Its port is open earlier."""
         with (
             suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), timeout=1) as link,
@@ -166,7 +183,7 @@ class RabbitMQ(Server):
         wait_until(self._forgotten, START_TIMEOUT, "the end of its name service")
 
     def _forgotten(self) -> bool:
-        """End the name service, which refuses until it has noticed that its node is gone."""
+        """Stop the name service, which refuses until it has noticed that its node has stopped."""
         command = ["epmd", "-port", str(self.names), "-kill"]
         variables = os.environ | self.variables()
         done = subprocess.run(command, env=variables, capture_output=True, check=False)
@@ -174,12 +191,12 @@ class RabbitMQ(Server):
 
 
 class PostgreSQL(Server):
-    """A cluster of its own, by another user where this one is root: it refuses root."""
+    """A separate cluster. Root starts it as another user, because PostgreSQL refuses root."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.url = f"postgres://app@127.0.0.1:{self.port}/postgres"
-        found = [*Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")]  # where Debian hides them
+        found = [*Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")]  # not on PATH on Debian
         found += [Path(path).resolve() for path in [shutil.which("pg_ctl")] if path]
         self.binaries = (found or pytest.skip("no PostgreSQL server on this machine"))[0].parent
         self.user: list[str] = []

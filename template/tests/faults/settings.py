@@ -1,4 +1,8 @@
-"""Settings of the processes that are broken: local ones, and times that a test can wait for."""
+"""Settings of the processes in these tests: local settings with shorter timeouts."""
+
+import time
+
+from kombu.transport import TRANSPORT_ALIASES
 
 from config.settings import celery
 from config.settings.env import env
@@ -12,13 +16,20 @@ ROOT_URLCONF = "tests.faults.urls"
 CELERY_TASK_DEFAULT_QUEUE = env.str("FAULTS_QUEUE")
 CELERY_BEAT_SCHEDULE = {"tick": {"task": "tests.faults.tasks.tick", "schedule": 1.0}}
 
-# What production has, unless a test is in a hurry.
+# As in production, unless a test sets a shorter time.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = (
     env.int("FAULTS_GRACE", 0) or celery.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
 )
+
+if env.bool("FAULTS_STOCK", default=False):
+    TRANSPORT_ALIASES["redis"] = "kombu.transport.redis:Transport"
 
 if visibility := env.int("FAULTS_VISIBILITY", 0):
     CELERY_TASK_SOFT_TIME_LIMIT = visibility - 2
     CELERY_TASK_TIME_LIMIT = visibility - 1
     if "visibility_timeout" in CELERY_BROKER_TRANSPORT_OPTIONS:
         CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"] = visibility
+
+if offset := env.float("FAULTS_CLOCK", 0):  # a process whose clock is off by so many seconds
+    true_time = time.time
+    time.time = lambda: true_time() + offset

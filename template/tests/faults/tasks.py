@@ -1,4 +1,4 @@
-"""Tasks that leave a trace outside of the broker: a file for each, with a line for each run."""
+"""Tasks that record their runs outside of the broker: a file for each, with a line for each run."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def trace(kind: str, name: object) -> Path:
 
 @shared_task
 def work(number: int, seconds: float = 0.02) -> int:
-    """Take a while; while it runs, a file says which process runs it."""
+    """Run for some time. While it runs, a file has the id of its process."""
     running = trace("running", os.getpid())
     time.sleep(seconds)
     trace("done", number)
@@ -34,9 +34,25 @@ def work(number: int, seconds: float = 0.02) -> int:
     return number
 
 
+@shared_task
+def hold(number: int) -> None:
+    """Run until the test releases it."""
+    running = trace("running", os.getpid())
+    while not (TRACES / "released").exists():
+        time.sleep(0.1)
+    trace("done", number)
+    running.unlink(missing_ok=True)
+
+
+@shared_task(ignore_result=True)
+def mark(number: int) -> None:
+    """Return at once."""
+    trace("done", number)
+
+
 @shared_task(autoretry_for=[OperationalError], default_retry_delay=1, max_retries=60)
 def count_users(number: int) -> int:
-    """Need the database."""
+    """Use the database."""
     users = get_user_model().objects.count()
     trace("done", number)
     return users
@@ -44,32 +60,38 @@ def count_users(number: int) -> int:
 
 @shared_task(bind=True, default_retry_delay=1)
 def second_try(self: Any, number: int) -> None:
-    """Work the second time."""
+    """Fail at first, and succeed when it is retried."""
     if not self.request.retries:
         raise self.retry()
     trace("done", number)
 
 
+@shared_task
+def refuse(number: int) -> None:
+    """Fail at once."""
+    raise ValueError(number)
+
+
 @shared_task(default_retry_delay=1)
 def poison(number: int) -> None:
-    """End the process that runs it, each time."""
+    """Kill the process that runs it, each time."""
     trace("poison", number)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @shared_task
 def tick() -> None:
-    """What Beat sends each second."""
+    """Beat sends this task each second."""
     trace("ticks", current_task.request.id)
 
 
 @control_command()
 def hang(state: Any) -> None:
-    """Stop the worker's event loop; the process lives."""
+    """Block the worker's event loop. The process continues to run."""
     time.sleep(3600)
 
 
 @control_command()
 def go_deaf(state: Any) -> None:
-    """Take no message any more; the event loop goes on."""
+    """Stop taking messages. The event loop continues to run."""
     state.consumer.task_consumer.cancel()

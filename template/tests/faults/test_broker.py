@@ -1,4 +1,4 @@
-"""A broker that restarts, is away, or hangs."""
+"""A broker that restarts, stops or freezes."""
 
 import json
 import signal
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.harness import FULL, HEALED_WITHIN, PATIENCE, Row, System
+from tests.faults.harness import FULL, HEALED_WITHIN, NAMED_WITHIN, WAIT_TIMEOUT, Row, System
 from tests.faults.servers import RabbitMQ, Server, wait_until
 
 
@@ -39,19 +39,21 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
 
 @pytest.mark.faults("broker restart while tasks wait for their time")
 def test_a_countdown_outlives_a_broker_restart(broker: Server, row: Row) -> None:
-    """With the visibility timeout of an hour, after which they would be back anyway."""
+    """The visibility timeout is an hour, so it does not return the messages in this test."""
     countdown = 20
     with System(broker) as system:
         system.worker()
         system.web()
         system.wait_ready()
-        # RabbitMQ 3.10 that is killed within a second after a queue was made leaves this one dead:
-        # the first delay makes the queues, and is over before the rest begins.
+        # If RabbitMQ 3.10 is killed within a second after a queue was declared, the queue does not
+        # work. The first delay declares the queues, and ends before the test continues.
         system.wait_done(first := system.deliver("work", 100, 1, countdown=3))
         sent = system.deliver("work", 0, 10, countdown=countdown)
         began = time.monotonic()
         if not isinstance(broker, RabbitMQ):  # that keeps them itself
-            wait_until(lambda: system.unacknowledged() == 10, PATIENCE, "a worker that has them")
+            wait_until(
+                lambda: system.unacknowledged() == 10, WAIT_TIMEOUT, "a worker that has them"
+            )
         broker.end(signal.SIGKILL)
         broker.start()
         row.injected, row.accepted = "1 restart", len(sent)
@@ -62,7 +64,7 @@ def test_a_countdown_outlives_a_broker_restart(broker: Server, row: Row) -> None
 
 
 @pytest.mark.faults("broker away when a view calls .delay(): refused")
-def test_a_refused_broker_is_named_within_three_seconds(broker: Server, row: Row) -> None:
+def test_a_refused_broker_is_named_soon(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.web()
         system.wait_ready()
@@ -72,7 +74,7 @@ def test_a_refused_broker_is_named_within_three_seconds(broker: Server, row: Row
 
 
 @pytest.mark.faults("broker away when a view calls .delay(): frozen")
-def test_a_frozen_broker_is_named_within_three_seconds(broker: Server, row: Row) -> None:
+def test_a_frozen_broker_is_named_soon(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.web()
         system.wait_ready()
@@ -82,7 +84,7 @@ def test_a_frozen_broker_is_named_within_three_seconds(broker: Server, row: Row)
 
 
 def named_in_time(system: System, row: Row) -> None:
-    """Three requests, as the first may find what a later one does not."""
+    """Send three requests, because the first can behave differently from later ones."""
     name, address = "work", f"127.0.0.1:{system.broker.port}"
     row.injected, row.accepted, row.done = "3 requests, /healthz, /readyz", 0, 0
     for request in range(3):
@@ -92,12 +94,11 @@ def named_in_time(system: System, row: Row) -> None:
         assert status == 503
         assert address in json.loads(answer)["error"]
     assert row.seconds is not None
-    assert row.seconds < 3
+    assert row.seconds < NAMED_WITHIN
     assert system.get("/healthz")[0] == 200
     status, answer = system.get("/readyz")
     assert status == 503
-    assert address in json.loads(answer)["broker"]
-    assert "does not answer" not in json.loads(answer)["database"]
+    assert json.loads(answer) == {"database": True, "broker": False}
 
 
 @pytest.mark.faults("broker back after it was away: web and worker go on")
@@ -115,7 +116,7 @@ def test_web_and_worker_go_on_when_the_broker_is_back(broker: Server, row: Row) 
         began = time.monotonic()
         sent: dict[str, str] = {}
         while not sent:
-            assert time.monotonic() - began < PATIENCE
+            assert time.monotonic() - began < WAIT_TIMEOUT
             sent = system.deliver("work", 1, 1)
         row.accepted = len(sent)
         system.wait_done(sent)

@@ -1,30 +1,30 @@
-"""What lives and does not work: the containers' health check says so, and what hangs ends itself.
+"""Processes that run but do not work. Health checks notice them, and processes that hang exit.
 
-These tests come last, and look at what was broken when the first test began.
+These tests run last, and use processes that were broken when the first test began.
 """
 
 import pytest
 
 from tests.faults.harness import Row
 from tests.faults.servers import wait_until
-from tests.faults.ward import ENDED_WITHIN, NOTICED_WITHIN, Patient, Ward
+from tests.faults.ward import ENDED_WITHIN, NOTICED_WITHIN, BrokenProcess, Ward
 
 
-def noticed(ward: Ward, name: str, row: Row) -> Patient:
-    """The process of that name, which the health check noticed in time."""
-    patient = ward[name]
-    if isinstance(patient, str):
-        pytest.skip(patient)
-    wait_until(lambda: patient.noticed is not None, NOTICED_WITHIN + 5, "unhealthy")
-    assert patient.noticed is not None
-    row.recovered(patient.noticed)
-    assert patient.noticed < NOTICED_WITHIN
-    return patient
+def noticed(ward: Ward, name: str, row: Row) -> BrokenProcess:
+    """A broken process, after the health check has noticed the failure in time."""
+    process = ward[name]
+    if isinstance(process, str):
+        pytest.skip(process)
+    wait_until(lambda: process.noticed is not None, NOTICED_WITHIN + 5, "unhealthy")
+    assert process.noticed is not None
+    row.recovered(process.noticed)
+    assert process.noticed < NOTICED_WITHIN
+    return process
 
 
-def ended(patient: Patient, row: Row) -> None:
-    wait_until(lambda: patient.ended is not None, ENDED_WITHIN, "it ended itself")
-    row.injected += f", ended itself after {patient.ended or 0:.0f} s"
+def ended(process: BrokenProcess, row: Row) -> None:
+    wait_until(lambda: process.ended is not None, ENDED_WITHIN, "it ended itself")
+    row.injected += f", ended itself after {process.ended or 0:.0f} s"
 
 
 @pytest.mark.faults("a frozen worker (SIGSTOP)")
@@ -34,18 +34,18 @@ def test_a_frozen_worker_is_unhealthy(ward: Ward, row: Row) -> None:
 
 
 @pytest.mark.faults("a worker whose event loop hangs")
-def test_a_hung_worker_is_unhealthy_and_ends_itself(ward: Ward, row: Row) -> None:
+def test_a_worker_that_hangs_is_unhealthy_and_exits(ward: Ward, row: Row) -> None:
     row.injected = "its loop sleeps"
     ended(noticed(ward, "a hung worker", row), row)
 
 
 @pytest.mark.faults("a consumer that is dead in a live process")
-def test_a_deaf_worker_is_unhealthy_and_ends_itself(ward: Ward, row: Row) -> None:
+def test_a_worker_that_takes_no_messages_is_unhealthy_and_exits(ward: Ward, row: Row) -> None:
     row.injected, row.accepted, row.done = "it takes no message", 5, 0
-    patient = noticed(ward, "a deaf worker", row)
-    ended(patient, row)
-    patient.system.wait_done({str(number): "" for number in range(5)})
-    row.done = len(patient.system.traced("done"))
+    process = noticed(ward, "a deaf worker", row)
+    ended(process, row)
+    process.system.wait_done({str(number): "" for number in range(5)})
+    row.done = len(process.system.traced("done"))
 
 
 @pytest.mark.faults("a frozen Beat (SIGSTOP)")

@@ -1,9 +1,13 @@
-"""The project's own addresses, and two for the tests: send tasks, and read a result."""
+"""The URLs of the project, and three for the tests: send tasks, and read a result."""
 
+import os
+import signal
 import time
 from typing import Any
 
 from celery.result import AsyncResult
+from django.contrib.auth import get_user_model
+from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.utils.module_loading import import_string
@@ -13,7 +17,7 @@ from config.urls import urlpatterns as project
 
 
 def send(request: HttpRequest, name: str, first: int, count: int) -> JsonResponse:
-    """Send tasks with the numbers from `first` on; say which were accepted, and what went wrong."""
+    """Send tasks with numbers from `first` on. Return the accepted tasks and the error."""
     task = import_string(f"tests.faults.tasks.{name}")
     seconds = [float(request.GET["seconds"])] if "seconds" in request.GET else []
     countdown = int(request.GET.get("countdown", 0)) or None
@@ -30,8 +34,21 @@ def send(request: HttpRequest, name: str, first: int, count: int) -> JsonRespons
     return JsonResponse(answer, status=503 if error else 200)
 
 
+def order(request: HttpRequest, number: int) -> JsonResponse:
+    """Save a row and send a task about it. `roll_back` and `die` say how the transaction ends."""
+    users, countdown = get_user_model().objects, int(request.GET.get("countdown", 0)) or None
+    with transaction.atomic():
+        _, created = users.get_or_create(username=f"order {number}")
+        if "die" in request.GET:  # before anything is published
+            transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+        if created:
+            import_string("tests.faults.tasks.mark").apply_async([number], countdown=countdown)
+        transaction.set_rollback("roll_back" in request.GET)
+    return JsonResponse({"saved": number})
+
+
 def result(request: HttpRequest, task_id: str) -> JsonResponse:
-    """What became of a task."""
+    """The state of a task."""
     of: AsyncResult[Any] = AsyncResult(task_id)
     return JsonResponse({"state": of.state, "result": str(of.result)})
 
@@ -39,5 +56,6 @@ def result(request: HttpRequest, task_id: str) -> JsonResponse:
 urlpatterns = [
     *project,
     path("send/<name>/<int:first>/<int:count>", send),
+    path("order/<int:number>", order),
     path("result/<task_id>", result),
 ]

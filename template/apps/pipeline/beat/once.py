@@ -1,4 +1,4 @@
-"""A single moment, for schedulers that have no row to switch off after it."""
+"""A schedule that runs once, for schedulers that cannot disable a schedule after its run."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -10,10 +10,11 @@ from django_celery_beat.utils import NEVER_CHECK_TIMEOUT
 
 
 class Once(clocked):
-    """Due at its moment, or as soon after it as Beat runs, unless there was a run since.
+    """A schedule that is due once: at its time, or when Beat runs again after it.
 
-    A new entry counts as run when it is first read: a moment that is past by then stays past. So a
-    scheduler that lost its memory repeats nothing.
+    If its time has passed when Beat first reads it, it is not due. So a scheduler that has lost its
+    store does not repeat it. `clocked` is due again after each restart. Seen in django-celery-beat
+    2.9.0 (not reported yet). Delete this once `clocked` uses the last run.
     """
 
     def __init__(
@@ -22,7 +23,7 @@ class Once(clocked):
         super().__init__(moment, nowfun=nowfun, app=app)
 
     def remaining_estimate(self, last_run_at: datetime) -> Any:
-        """The time until it is due; None when it was."""
+        """The time until it is due, or None after its run."""
         if last_run_at >= self.clocked_time:
             return None
         return self.clocked_time - self.now()

@@ -1,8 +1,9 @@
-"""Schedules in Redis, for a Beat that no database stands behind."""
+"""The scheduler that stores schedules in Redis: redbeat."""
 
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import redis
@@ -11,13 +12,37 @@ from celery.schedules import solar
 from django_celery_beat.tzcrontab import TzAwareCrontab
 from redbeat import decoder, schedulers
 
-from apps.pipeline.beat import Leader, TakenError, declared_entries
+from apps.pipeline.beat.leader import LeaderMixin, TakenError, declared_entries
+from apps.pipeline.beat.lock import LEASE, Lock
 from apps.pipeline.beat.once import Once
-from apps.pipeline.lock import LEASE, Lock
+
+
+def connection_settings(conf: Any) -> dict[str, Any]:
+    """The Redis URL in redbeat's format, which differs from kombu's for sockets and Sentinels."""
+    url = conf.get("redbeat_redis_url") or conf.broker_url
+    url = url.replace("redis+socket:", "unix:", 1).replace("virtual_host=", "db=")
+    options: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5}
+    if url.startswith("sentinel:"):
+        sentinels = [urlsplit(address) for address in url.split(";")]
+        url = "redis-sentinel://"
+        options |= {
+            "sentinels": [(address.hostname, address.port or 26379) for address in sentinels],
+            "service_name": conf.broker_transport_options["master_name"],
+            "sentinel_kwargs": conf.broker_transport_options["sentinel_kwargs"],
+            "db": int(sentinels[-1].path.strip("/") or 0),
+            "username": next((unquote(a.username) for a in sentinels if a.username), None),
+            "password": next((unquote(a.password) for a in sentinels if a.password), None),
+        }
+    options |= conf.get("redbeat_redis_options") or {}
+    return {"redbeat_redis_url": url, "redbeat_redis_options": options}
 
 
 class RedisLock:
-    """redbeat's own lock, so that a Beat of another version respects it; taken without waiting."""
+    """redbeat's own lock, which this class takes without waiting. Other Beats respect it too.
+
+    redbeat waits for the lock before the first tick. Seen in celery-redbeat 2.4.2 (not reported
+    yet). Keep this once fixed, because all schedulers use LeaderMixin.
+    """
 
     def __init__(self, client: redis.Redis, key: str) -> None:
         self._lock = client.lock(key, timeout=LEASE, thread_local=False)
@@ -34,11 +59,16 @@ class RedisLock:
         try:
             self._lock.release()
         except redis.RedisError:
-            self._lock.local.token = None  # it was not held, or ends with its lease
+            self._lock.local.token = None  # the lock was not held, or it will expire
 
 
 class Encoder(decoder.RedBeatJSONEncoder):
-    """What redbeat's own cannot write: the sun, a single moment, the zone of a crontab."""
+    """Also encodes solar schedules, schedules that run once, and crontabs with a time zone.
+
+    redbeat loses the time zone, and cannot encode schedules that run once. Seen in celery-redbeat
+    2.4.2 (redbeat #192, #222). Once fixed, delete this, Decoder, and Entry's `decode_definition`
+    and `save`.
+    """
 
     def default(self, obj: object) -> Any:
         match obj:
@@ -66,10 +96,13 @@ class Decoder(decoder.RedBeatJSONDecoder):
 
 
 class Entry(schedulers.RedBeatSchedulerEntry):
-    """An entry that comes out of Redis as it went in."""
+    """An entry with the encoder and decoder above, so that Redis returns what was stored."""
 
     def default_now(self) -> datetime:
-        """In UTC: redbeat writes the wall clock, which shows the same hour twice each autumn."""
+        """The time in UTC. redbeat uses local time, in which one hour repeats each autumn.
+
+        Seen in celery-redbeat 2.4.2 (not reported yet). Delete this and its alias once fixed.
+        """
         return datetime.now(UTC)
 
     _default_now = default_now
@@ -91,26 +124,34 @@ class Entry(schedulers.RedBeatSchedulerEntry):
         return self
 
 
-class RedBeatScheduler(Leader, schedulers.RedBeatScheduler):
+class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
     """redbeat's scheduler, with the declared schedules as its static entries."""
 
     Entry = Entry
-    away = (*Leader.away, redis.RedisError)
+    outage_errors = (*LeaderMixin.outage_errors, redis.RedisError)
 
     def __init__(self, app: Celery, **kwargs: Any) -> None:
-        # redbeat takes settings that have Django's prefix for the broker's, and half ignores them.
-        for name in ("redbeat_redis_url", "redbeat_redis_options", "redbeat_key_prefix"):
-            if (value := app.conf.get(name)) is not None:
-                app.conf.update({name: value})
+        # In some places redbeat reads only settings without the prefix CELERY_. Seen in
+        # celery-redbeat 2.4.2 (not reported yet). Delete both updates once fixed.
+        app.conf.update(connection_settings(app.conf))
+        if prefix := app.conf.get("redbeat_key_prefix"):
+            app.conf.update(redbeat_key_prefix=prefix)
         super().__init__(app, **kwargs)
-        self.lock_key = None  # with it, redbeat would wait for the lock before the first tick
+        self.lock_key = None  # otherwise redbeat waits for the lock before the first tick
 
     def new_lock(self) -> Lock:
         key = schedulers.ensure_conf(self.app).lock_key
         return RedisLock(schedulers.get_redis(self.app), key)
 
+    def stored(self) -> list[Any]:
+        """All schedules in the store, for the page."""
+        keys = schedulers.get_redis(self.app).zrange(
+            schedulers.ensure_conf(self.app).schedule_key, 0, -1
+        )
+        return [self.Entry.from_key(key, app=self.app) for key in keys]
+
     def drop_declared(self) -> list[str]:
-        """Remove what code declared from where it is remembered; say what, a line each."""
+        """Remove the declared schedules from the store. Return a line for each."""
         conf, client = schedulers.ensure_conf(self.app), schedulers.get_redis(self.app)
         names = sorted(client.smembers(conf.statics_key))
         for name in names:
@@ -125,10 +166,10 @@ class RedBeatScheduler(Leader, schedulers.RedBeatScheduler):
         super().setup_schedule()
 
     def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
-        if not self._lock.hold():  # one tick sends all that is due, which may take its time
+        if not self._lock.hold():  # a tick with many due tasks can take longer than the lease
             raise TakenError
         return super().maybe_due(entry, **kwargs)
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _discard_schedule(self) -> None:
+        super()._discard_schedule()
         self.__dict__.pop("_maybe_due_kwargs", None)

@@ -1,4 +1,4 @@
-"""A failed task is run again from the admin."""
+"""The action of the admin that runs failed tasks again."""
 
 import json
 
@@ -25,7 +25,7 @@ def halve(number: int, *, times: int = 1) -> float:
 
 
 def failed(*args: object, name: str = halve.name, **kwargs: object) -> TaskResult:
-    """The row of a task that failed, as the result backend writes it."""
+    """The row that the result backend writes for a failed task."""
     return TaskResult.objects.create(
         task_id=f"failed-{TaskResult.objects.count()}",
         task_name=name,
@@ -36,7 +36,7 @@ def failed(*args: object, name: str = halve.name, **kwargs: object) -> TaskResul
 
 
 def run_again(client: Client, *rows: TaskResult) -> str:
-    """Choose the action in the admin's list, and give the page that answers."""
+    """Run the action in the admin, and return the page."""
     form = {"action": "run_again", "_selected_action": [row.pk for row in rows]}
     return client.post(PAGE, form, follow=True).content.decode()
 
@@ -53,11 +53,11 @@ def test_a_failed_task_runs_again_with_its_arguments(
 
 
 @pytest.mark.parametrize("argument", ["a" * 2000, [[[[[1]]]]], object()])
-def test_a_task_whose_arguments_were_not_kept_whole_is_not_sent(
+def test_a_task_with_incomplete_arguments_is_not_sent(
     admin_client: Client, celery_app: Celery, argument: object
 ) -> None:
-    assert "were not kept whole" in run_again(admin_client, failed(argument))
+    assert "does not have the complete arguments" in run_again(admin_client, failed(argument))
 
 
-def test_a_task_that_is_gone_is_not_sent(admin_client: Client, celery_app: Celery) -> None:
+def test_an_unregistered_task_is_not_sent(admin_client: Client, celery_app: Celery) -> None:
     assert "No task is registered as" in run_again(admin_client, failed(name="gone"))

@@ -1,7 +1,10 @@
+import contextlib
 import logging
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,24 +17,29 @@ from celery.schedules import solar
 from django.apps import apps
 from django.db import OperationalError as DatabaseAwayError
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.tzcrontab import TzAwareCrontab
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
 
-from apps.pipeline import beat, heartbeat
-from apps.pipeline.beat import Leader
+from apps.pipeline.beat import leader
 from apps.pipeline.beat.file import PersistentScheduler
+from apps.pipeline.beat.leader import LeaderMixin
 from apps.pipeline.beat.once import Once
+from apps.pipeline.beat.shutdown import Shutdown
+from apps.pipeline.liveness import heartbeat
 from apps.pipeline.schedules import Crontab, Schedule, Solar
 
 NOON = datetime(2030, 6, 1, 12, tzinfo=UTC)
+
+WAIT_TIMEOUT = 60  # seconds
 
 IN_THE_DATABASE = apps.is_installed("django_celery_beat")
 
 
 class Turn:
-    """A lock that a test gives and takes."""
+    """A lock that a test sets as held or free."""
 
     def __init__(self) -> None:
         self.mine = True
@@ -45,12 +53,12 @@ class Turn:
 
 
 class Sent(list[str]):
-    """The names of the tasks that were sent, instead of a broker."""
+    """A fake producer that records the names of sent tasks."""
 
-    away = False
+    down = False
 
     def send_task(self, name: str, *args: Any, **options: Any) -> None:
-        if self.away:
+        if self.down:
             raise OperationalError("redis://broker does not take it")
         self.append(name)
 
@@ -72,8 +80,8 @@ def app() -> Iterator[Celery]:
 @pytest.fixture
 def turn(monkeypatch: pytest.MonkeyPatch) -> Turn:
     turn = Turn()
-    monkeypatch.setattr("apps.pipeline.lock.for_file", lambda: turn)
-    monkeypatch.setattr("apps.pipeline.lock.for_database", lambda: turn)
+    monkeypatch.setattr("apps.pipeline.beat.lock.for_file", lambda: turn)
+    monkeypatch.setattr("apps.pipeline.beat.lock.for_database", lambda: turn)
     return turn
 
 
@@ -82,6 +90,17 @@ def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Sent:
     sent = Sent()
     monkeypatch.setattr(app, "send_task", sent.send_task)
     return sent
+
+
+def tick_until_sent(scheduler: Any, sent: Sent, longer: float) -> None:
+    """Tick until a task was sent, and then for so many seconds."""
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not sent:
+        assert time.monotonic() < deadline
+        scheduler.tick()
+    deadline = time.monotonic() + longer
+    while time.monotonic() < deadline:
+        scheduler.tick()
 
 
 def in_memory(monkeypatch: pytest.MonkeyPatch, *declarations: Schedule) -> None:
@@ -94,7 +113,7 @@ def every_hour() -> Schedule:
 
 
 class TestLeader:
-    """What all schedulers share, seen at the one that needs only a file."""
+    """Tests of LeaderMixin with the file scheduler, which needs no server."""
 
     @pytest.fixture
     def scheduler(
@@ -110,7 +129,7 @@ class TestLeader:
         scheduler.schedule["Knead"].last_run_at = timezone.now() - timedelta(hours=2)
         scheduler._heap = None
 
-    def test_a_leader_sends_what_is_due_once(
+    def test_the_leader_sends_each_due_task_once(
         self, scheduler: PersistentScheduler, sent: Sent
     ) -> None:
         self.make_due(scheduler)
@@ -118,7 +137,7 @@ class TestLeader:
             scheduler.tick()
         assert sent == ["bakery.knead"]
 
-    def test_what_it_remembers_of_declared_schedules_can_be_dropped(
+    def test_the_declared_schedules_can_be_removed_from_the_store(
         self, scheduler: PersistentScheduler, app: Celery, runtime: Path
     ) -> None:
         scheduler.tick()
@@ -129,17 +148,17 @@ class TestLeader:
         assert all(line.startswith(f"removed: {runtime}") for line in lines)
         assert not list(runtime.glob("schedule*"))
 
-    def test_a_standby_sends_and_opens_nothing(
+    def test_a_standby_does_not_send_tasks_or_open_the_store(
         self, scheduler: PersistentScheduler, turn: Turn, sent: Sent, runtime: Path
     ) -> None:
         turn.mine = False
-        assert scheduler.tick() == beat.PAUSE
+        assert scheduler.tick() == leader.RETRY_INTERVAL
         scheduler.sync()
         assert sent == []
         assert not list(runtime.glob("schedule*"))
         assert heartbeat.age("beat") is not None
 
-    def test_it_takes_over_what_the_leader_wrote_down(
+    def test_a_new_leader_reads_the_last_runs_of_the_former_leader(
         self, scheduler: PersistentScheduler, turn: Turn, sent: Sent, app: Celery, runtime: Path
     ) -> None:
         self.make_due(scheduler)
@@ -153,7 +172,7 @@ class TestLeader:
         other.close()
         assert sent == ["bakery.knead"]
 
-    def test_one_that_lost_the_lead_sends_nothing(
+    def test_a_beat_that_lost_the_lock_does_not_send(
         self, scheduler: PersistentScheduler, turn: Turn, sent: Sent
     ) -> None:
         self.make_due(scheduler)
@@ -162,41 +181,41 @@ class TestLeader:
         assert sent == []
         assert scheduler._store is None
 
-    def test_what_the_broker_refuses_is_sent_when_it_is_back(
+    def test_a_task_that_the_broker_did_not_accept_is_sent_later(
         self, scheduler: PersistentScheduler, turn: Turn, sent: Sent
     ) -> None:
         self.make_due(scheduler)
         heartbeat.stop("beat")
-        sent.away = True
-        assert scheduler.tick() == beat.PAUSE
+        sent.down = True
+        assert scheduler.tick() == leader.RETRY_INTERVAL
         assert heartbeat.age("beat") is None
         assert turn.released == 1
-        sent.away = False
+        sent.down = False
         for _ in range(3):
             scheduler.tick()
         assert sent == ["bakery.knead"]
         assert heartbeat.age("beat") is not None
 
-    def test_it_complains_in_one_line_and_not_at_each_tick(
+    def test_an_outage_is_logged_in_one_line_and_not_at_each_tick(
         self, scheduler: PersistentScheduler, sent: Sent, caplog: pytest.LogCaptureFixture
     ) -> None:
         self.make_due(scheduler)
-        sent.away = True
+        sent.down = True
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
                 scheduler.tick()
-        said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert said == ["Beat waits: redis://broker does not take it"]
+        logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert logged == ["Beat waits: redis://broker does not take it"]
 
-    def test_it_confirms_its_lock_in_time_whatever_the_longest_pause(
+    def test_the_lock_is_confirmed_in_time_with_any_loop_interval(
         self, scheduler: PersistentScheduler, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         in_memory(monkeypatch)
         scheduler.max_interval = 300
         scheduler.app.conf.beat_schedule = {}
-        assert scheduler.tick() <= beat.CONFIRM
+        assert scheduler.tick() <= leader.CONFIRM_INTERVAL
 
-    def test_a_clean_stop_releases_the_lock_and_says_so(
+    def test_close_releases_the_lock_and_removes_the_heartbeat(
         self, scheduler: PersistentScheduler, turn: Turn
     ) -> None:
         scheduler.tick()
@@ -204,16 +223,16 @@ class TestLeader:
         assert turn.released == 1
         assert heartbeat.age("beat") is None
 
-    def test_the_one_in_the_banner_touches_nothing(
+    def test_the_lazy_scheduler_of_the_banner_does_nothing(
         self, app: Celery, runtime: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Leader, "new_lock", lambda *_: pytest.fail("took a lock"))
+        monkeypatch.setattr(LeaderMixin, "new_lock", lambda *_: pytest.fail("took a lock"))
         PersistentScheduler(app, schedule_filename=str(runtime / "schedule"), lazy=True)
         assert not list(runtime.iterdir())
 
 
 class TestOnce:
-    def test_it_is_due_from_its_moment_on(self) -> None:
+    def test_it_is_due_at_its_time_and_later(self) -> None:
         once = Once(NOON, nowfun=lambda: NOON - timedelta(seconds=7))
         assert once.is_due(NOON - timedelta(days=1)) == (False, 7)
         once = Once(NOON, nowfun=lambda: NOON + timedelta(hours=1))
@@ -223,10 +242,10 @@ class TestOnce:
         once = Once(NOON, nowfun=lambda: NOON + timedelta(hours=1))
         assert not once.is_due(NOON + timedelta(seconds=1)).is_due
 
-    def test_it_survives_the_schedule_file(self) -> None:
+    def test_it_can_be_stored_in_the_schedule_file(self) -> None:
         assert pickle.loads(pickle.dumps(Once(NOON))) == Once(NOON)  # noqa: S301
 
-    def test_it_runs_once_however_often_beat_starts(
+    def test_it_runs_once_even_if_beat_restarts(
         self,
         app: Celery,
         turn: Turn,
@@ -238,9 +257,7 @@ class TestOnce:
         in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=soon))
         for _ in range(3):
             scheduler = PersistentScheduler(app, schedule_filename=str(runtime / "schedule"))
-            deadline = timezone.now() + timedelta(seconds=0.5)
-            while timezone.now() < deadline:
-                scheduler.tick()
+            tick_until_sent(scheduler, sent, longer=0.3)
             scheduler.close()
         assert sent == ["bakery.open"]
 
@@ -274,7 +291,7 @@ class TestDatabaseScheduler:
 
         return PeriodicTask.objects.get(name="Knead")
 
-    def test_even_two_that_lead_send_a_due_time_once(self, make: Any, sent: Sent) -> None:
+    def test_even_two_leaders_send_a_due_time_once(self, make: Any, sent: Sent) -> None:
         first, second = make(), make()
         for scheduler in (first, second):
             scheduler._lead()
@@ -284,7 +301,7 @@ class TestDatabaseScheduler:
         assert sent == ["bakery.knead"]
         assert self.row().total_run_count == 1
 
-    def test_a_run_is_written_down_before_it_is_sent(
+    def test_a_run_is_saved_before_the_task_is_sent(
         self, make: Any, app: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         counts: list[int] = []
@@ -296,14 +313,14 @@ class TestDatabaseScheduler:
             scheduler.tick()
         assert counts == [1]
 
-    def test_a_run_that_the_broker_refuses_is_given_back(self, make: Any, sent: Sent) -> None:
+    def test_a_run_that_the_broker_did_not_accept_is_undone(self, make: Any, sent: Sent) -> None:
         before = self.row()
-        sent.away = True
+        sent.down = True
         make().tick()
         after = self.row()
         assert (after.last_run_at, after.total_run_count) == (before.last_run_at, 0)
 
-    def test_what_was_switched_off_a_moment_ago_is_not_sent(self, make: Any, sent: Sent) -> None:
+    def test_a_row_that_was_just_disabled_is_not_sent(self, make: Any, sent: Sent) -> None:
         scheduler = make()
         scheduler._lead()
         type(self.row()).objects.update(enabled=False)
@@ -311,9 +328,7 @@ class TestDatabaseScheduler:
             scheduler.tick()
         assert sent == []
 
-    def test_a_crontab_that_is_hours_late_is_sent_now_and_not_before_its_next_hour(
-        self, make: Any, sent: Sent
-    ) -> None:
+    def test_a_late_crontab_is_sent_at_once(self, make: Any, sent: Sent) -> None:
         from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
         now = timezone.now()
@@ -330,7 +345,7 @@ class TestDatabaseScheduler:
         assert sorted(sent) == ["bakery.bake", "bakery.knead"]
 
     @pytest.mark.parametrize("broken", [{"headers": "[1]"}, {"args": "[", "headers": "{"}])
-    def test_a_row_that_cannot_be_read_stops_no_other(
+    def test_a_row_that_is_not_valid_does_not_affect_others(
         self, make: Any, sent: Sent, broken: dict[str, str], caplog: pytest.LogCaptureFixture
     ) -> None:
         from django_celery_beat.models import PeriodicTask
@@ -342,9 +357,9 @@ class TestDatabaseScheduler:
         for _ in range(3):
             scheduler.tick()
         assert sent == ["bakery.knead"]
-        assert "Schedule 'Odd' is left out" in caplog.text
+        assert "Skipping schedule 'Odd': " in caplog.text
 
-    def test_it_has_no_heartbeat_while_the_database_is_away(
+    def test_there_is_no_heartbeat_while_the_database_does_not_answer(
         self, make: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scheduler = make()
@@ -354,14 +369,126 @@ class TestDatabaseScheduler:
         def fail() -> None:
             raise DatabaseAwayError("connection refused\nIs the server running?")
 
-        with monkeypatch.context() as away:
-            away.setattr(scheduler.Changes, "last_change", fail)
-            assert scheduler.tick() == beat.PAUSE
+        with monkeypatch.context() as down:
+            down.setattr(scheduler.Changes, "last_change", fail)
+            down.setattr(scheduler, "_confirmed_at", 0)  # a second later
+            assert scheduler.tick() == leader.RETRY_INTERVAL
             assert heartbeat.age("beat") is None
         scheduler.tick()
         assert heartbeat.age("beat") is not None
 
-    def test_without_tables_it_says_what_to_run(
+    def read(self, scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Tick as a second later. Return the names of the rows from which an entry was made."""
+        names: list[str] = []
+        make = scheduler.Entry
+
+        def entry(row: Any, app: Any = None) -> Any:
+            names.append(row.name)
+            return make(row, app=app)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(scheduler, "Entry", entry)
+            scheduler._confirmed_at = 0
+            scheduler.tick()
+        return names
+
+    @pytest.fixture
+    def leading(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """A leader that has read all rows, long after they were saved."""
+        from django_celery_beat.models import PeriodicTask
+
+        from apps.pipeline.beat import database
+
+        monkeypatch.setattr(database, "NOTE_DELAY", timedelta(seconds=WAIT_TIMEOUT))
+        hour = self.row().interval
+        for name in ("Bake", "Sell"):
+            PeriodicTask.objects.create(name=name, task=f"bakery.{name.lower()}", interval=hour)
+        PeriodicTask.objects.update(last_run_at=timezone.now())
+        scheduler = make()
+        scheduler.tick()
+        PeriodicTask.objects.update(date_changed=timezone.now() - timedelta(hours=1))
+        scheduler._changed_at = scheduler.Changes.last_change()
+        return scheduler
+
+    def test_only_a_row_that_was_saved_is_read_again(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch, sent: Sent
+    ) -> None:
+        assert self.read(leading, monkeypatch) == []
+        row = self.row()
+        row.name, row.args, row.task = "Knead more", "[1]", "bakery.more"
+        row.last_run_at = timezone.now() - timedelta(hours=2)
+        row.save()
+        assert "Bake" not in self.read(leading, monkeypatch)
+        assert set(leading.schedule) >= {"Knead more", "Bake", "Sell"}
+        assert "Knead" not in leading.schedule
+        leading.tick()
+        assert sent == ["bakery.more"]
+        assert len(leading._heap) == len(leading.schedule)
+
+    def test_a_row_that_was_disabled_is_no_longer_known(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        row = self.row()
+        row.enabled = False
+        row.save()
+        assert "Bake" not in self.read(leading, monkeypatch)
+        assert "Knead" not in leading.schedule
+        assert "Knead" not in [event[2].name for event in leading._heap]
+
+    @pytest.mark.parametrize("change", ["update", "delete", "save of a time"])
+    def test_all_rows_are_read_if_no_saved_row_explains_the_change(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        row = self.row()
+        match change:
+            case "update":
+                type(row).objects.filter(pk=row.pk).update(args="[2]")
+                leading.Changes.update_changed()
+            case "delete":
+                row.delete()
+            case "save of a time":
+                row.interval.every = 2
+                row.interval.save()
+        assert set(self.read(leading, monkeypatch)) >= {"Bake", "Sell"}
+        match change:
+            case "update":
+                assert leading.schedule["Knead"].args == [2]
+            case "delete":
+                assert "Knead" not in leading.schedule
+            case "save of a time":
+                assert leading.schedule["Knead"].schedule.run_every == timedelta(hours=2)
+
+    def test_all_rows_are_read_some_minutes_after_some_rows(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.row().save()
+        assert "Bake" not in self.read(leading, monkeypatch)
+        assert self.read(leading, monkeypatch) == []
+        leading._read_all_at = time.monotonic() - 1
+        assert set(self.read(leading, monkeypatch)) >= {"Bake", "Sell"}
+        assert self.read(leading, monkeypatch) == []
+
+    def test_a_change_by_a_machine_whose_clock_is_late_is_noticed(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = timezone.now() - timedelta(minutes=10)
+        leading.Changes.objects.update(last_update=before)
+        type(self.row()).objects.filter(name="Knead").update(args="[3]", date_changed=before)
+        assert "Bake" not in self.read(leading, monkeypatch)
+        assert leading.schedule["Knead"].args == [3]
+
+    def test_many_due_rows_take_one_query_each(
+        self, leading: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        type(self.row()).objects.update(last_run_at=timezone.now() - timedelta(hours=2))
+        leading._initial_read, leading._heap = True, None
+        leading.tick()
+        with CaptureQueriesContext(connection) as queries:
+            while leading.tick() == 0:
+                leading._confirmed_at = time.monotonic()
+        assert len(queries) == len(sent) - 1
+
+    def test_without_tables_the_log_says_to_run_migrate(
         self, make: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         scheduler = make()
@@ -407,7 +534,7 @@ class TestRedBeat:
         ],
         ids=["crontab with a time zone", "sun", "one-off"],
     )
-    def test_every_kind_of_schedule_comes_back_from_redis(
+    def test_redis_stores_each_kind_of_schedule(
         self, redbeat: Any, app: Celery, sent: Sent, when: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if isinstance(when, Solar):
@@ -417,12 +544,12 @@ class TestRedBeat:
         scheduler.tick()
         entry = redbeat.Entry.from_key(redbeat.Entry.generate_key(app, "Open"), app=app)
         scheduler.close()
-        declared = beat.declared_entries()["Open"]["schedule"]
+        declared = leader.declared_entries()["Open"]["schedule"]
         assert type(entry.schedule) is type(declared)
         assert entry.schedule == declared
         assert isinstance(declared, TzAwareCrontab | solar | Once)
 
-    def test_declared_entries_are_dropped_and_others_stay(
+    def test_only_declared_entries_are_removed(
         self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         in_memory(monkeypatch, every_hour())
@@ -431,6 +558,8 @@ class TestRedBeat:
         scheduler.close()
         redbeat.Entry("By hand", "bakery.open", timedelta(minutes=30), app=app).save()
         keys = {name: redbeat.Entry.generate_key(app, name) for name in ("Knead", "By hand")}
+        stored = redbeat.RedBeatScheduler(app, lazy=True).stored()
+        assert {entry.name for entry in stored} >= {"Knead", "By hand"}
         dropped = redbeat.RedBeatScheduler(app, lazy=True)
         assert dropped.drop_declared() == ["removed: Knead"]
         assert dropped.drop_declared() == []
@@ -438,27 +567,23 @@ class TestRedBeat:
         with pytest.raises(KeyError):
             redbeat.Entry.from_key(keys["Knead"], app=app)
 
-    def test_a_single_moment_runs_once_however_often_beat_starts(
+    def test_a_schedule_that_runs_once_is_not_repeated_after_restarts(
         self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         soon = timezone.now() + timedelta(seconds=0.3)
         in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=soon))
         for _ in range(3):
             scheduler = redbeat.RedBeatScheduler(app)
-            deadline = timezone.now() + timedelta(seconds=1.2)
-            while timezone.now() < deadline:
-                scheduler.tick()
+            tick_until_sent(scheduler, sent, longer=1.2)
             scheduler.close()
         assert sent == ["bakery.open"]
 
-    def test_when_it_ran_is_the_same_in_the_hour_that_comes_twice(
-        self, redbeat: Any, app: Celery
-    ) -> None:
+    def test_the_last_run_is_correct_in_the_repeated_hour(self, redbeat: Any, app: Celery) -> None:
         entry = redbeat.Entry("Open", "bakery.open", timedelta(minutes=30), app=app)
         app.conf.update(timezone="Europe/Berlin")
         assert entry.default_now().tzinfo is UTC
 
-    def test_one_of_two_holds_the_lock_and_a_stop_hands_it_over(
+    def test_one_of_two_holds_the_lock_until_it_stops(
         self, redbeat: Any, app: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         in_memory(monkeypatch)
@@ -473,23 +598,103 @@ class TestRedBeat:
 
 HANGS = """
 import logging, time
-from apps.pipeline.watchdog import Watchdog
+from apps.pipeline.liveness.watchdog import Watchdog
 logging.basicConfig()
-watchdog = Watchdog("beat", limit=0.4)
+watchdog = Watchdog("beat", limit=2)
 watchdog.start()
-for _ in range(4):
-    time.sleep(0.2)
-    watchdog.pat()
+for _ in range(24):
+    time.sleep(0.1)
+    watchdog.reset()
 print("alive", flush=True)
-time.sleep(30)
+time.sleep(600)
 """
 
 
-def test_a_process_that_hangs_ends_itself_and_says_where() -> None:
+def test_the_watchdog_ends_a_process_that_hangs_and_logs_its_stack() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", HANGS],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_TIMEOUT,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stdout == "alive\n"
-    assert "CRITICAL:apps.pipeline.watchdog:beat did nothing for 0 s" in done.stderr
+    assert "CRITICAL:apps.pipeline.liveness.watchdog:beat did nothing for 2 s" in done.stderr
     assert "in <module>" in done.stderr
+
+
+STOPPED = """
+import os, signal, sys
+from datetime import timedelta
+from celery import Celery
+from celery.apps.beat import Beat
+from celery.signals import before_task_publish
+from django.conf import settings
+settings.configure(RUNTIME_DIR=__import__("pathlib").Path(sys.argv[1]), TASK_OUTBOX=False)
+from apps.pipeline.beat import file
+
+class Turn:
+    def hold(self): return True
+    def release(self): print("released", flush=True)
+
+class Sentinel:
+    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)
+
+class Scheduler(file.PersistentScheduler):
+    def new_lock(self): return Turn()
+    def setup_schedule(self):
+        file.declared_entries = dict
+        super().setup_schedule()
+
+@before_task_publish.connect
+def stop(**kwargs):
+    if sys.argv[2] == "publish":
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        Sentinel()
+
+app = Celery(broker="memory://")
+app.conf.worker_redirect_stdouts = False
+app.conf.beat_schedule = {"Knead": {"task": "bakery.knead", "schedule": timedelta(seconds=0.1)}}
+os.chdir(sys.argv[1])
+try:
+    Beat(app=app, scheduler_cls=Scheduler, quiet=True, schedule="schedule").run()
+finally:
+    with app.connection() as connection:
+        print("sent", connection.SimpleQueue("celery").qsize(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["publish", "destructor"])
+def test_beat_that_is_stopped_while_it_sends_a_task_sends_it_first(
+    moment: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(tmp_path), moment],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "released\nsent 1\n"), done.stderr
+
+
+class TestShutdown:
+    def test_beat_that_sleeps_stops_at_once(self) -> None:
+        with pytest.raises(SystemExit):
+            Shutdown().handle(signal.SIGTERM, None)
+
+    def test_a_second_signal_stops_a_tick_that_hangs(self) -> None:
+        shutdown = Shutdown()
+        with contextlib.suppress(SystemExit), shutdown.after_tick():
+            shutdown.handle(signal.SIGTERM, None)
+            with pytest.raises(SystemExit):
+                shutdown.handle(signal.SIGINT, None)
+
+    def test_a_signal_that_a_destructor_swallowed_ends_the_next_tick(self) -> None:
+        shutdown = Shutdown()
+        with contextlib.suppress(SystemExit):
+            shutdown.handle(signal.SIGTERM, None)
+        with pytest.raises(SystemExit), shutdown.after_tick():
+            pytest.fail("It ticks.")

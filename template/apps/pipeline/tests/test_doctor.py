@@ -12,11 +12,12 @@ from django.core.management import call_command
 from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
-from apps.pipeline import heartbeat, status
-from apps.pipeline.embedded import free_port
-from apps.pipeline.management.commands import doctor
+from apps.pipeline.broker.embedded import free_port
+from apps.pipeline.liveness import heartbeat
 from apps.pipeline.schedules import Schedule
-from apps.pipeline.status import Part
+from apps.pipeline.status import parts, report
+from apps.pipeline.status.parts import Part
+from apps.pipeline.status.trace import round_trip
 from apps.pipeline.testing import running
 
 PARTS = [
@@ -36,8 +37,21 @@ ALIVE = Part("some part", True, "alive")
 @pytest.fixture(autouse=True)
 def runtime(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings.RUNTIME_DIR = tmp_path
-    monkeypatch.setattr(doctor, "TRIP", 0.2)
     return tmp_path
+
+
+@pytest.fixture
+def short_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no worker takes the task, there is nothing to wait for."""
+    monkeypatch.setattr(report, "TRIP_TIMEOUT", 0.2)
+    monkeypatch.setattr(report, "STEP_TIMEOUT", 90)
+
+
+@pytest.fixture
+def long_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may need longer than a person waits."""
+    monkeypatch.setattr(report, "TRIP_TIMEOUT", 60)
+    monkeypatch.setattr(report, "STEP_TIMEOUT", 90)
 
 
 @pytest.fixture
@@ -46,39 +60,39 @@ def app(live_app: Celery, broker_url: str) -> Celery:
     return live_app
 
 
-def report() -> tuple[int, dict[str, tuple[bool | None, str]]]:
-    """The exit code, and what is said of each part."""
+def examined() -> tuple[int, dict[str, tuple[bool | None, str]]]:
+    """The exit code, and the status of each part."""
     output, code = StringIO(), 0
     try:
         call_command("doctor", "--json", stdout=output)
     except SystemExit as end:
         code = int(end.code or 0)
-    parts = json.loads(output.getvalue())["parts"]
-    return code, {part["name"]: (part["ok"], part["words"]) for part in parts}
+    found = json.loads(output.getvalue())["parts"]
+    return code, {part["name"]: (part["ok"], part["words"]) for part in found}
 
 
-class TestWhole:
-    def test_with_everything_up_all_is_well(
+@pytest.mark.usefixtures("long_trip")
+class TestGreen:
+    def test_all_parts_work(
         self, live_worker: Celery, app: Celery, broker_url: str, runtime: Path
     ) -> None:
-        heartbeat.beat("worker")
         output = StringIO()
         with running("beat", broker=broker_url, directory=runtime):
             wait_until(lambda: heartbeat.age("beat") is not None)
+            heartbeat.beat("worker")
             call_command("doctor", stdout=output)
         lines = output.getvalue().splitlines()
         assert [line.partition(":")[0] for line in lines] == [f"✓ {name}" for name in PARTS]
-        assert "0 waiting in celery" in output.getvalue()
-        assert "one leads" in output.getvalue()
+        assert f"0 waiting in {app.conf.task_default_queue}" in output.getvalue()
+        assert "a Beat leads" in output.getvalue()
 
-    def test_a_worker_of_another_machine_is_known_by_its_answer(
-        self, live_worker: Celery, app: Celery, monkeypatch: pytest.MonkeyPatch
+    def test_a_worker_on_another_machine_is_recognized_by_its_result(
+        self, live_worker: Celery, app: Celery
     ) -> None:
-        monkeypatch.setattr(doctor, "TRIP", 5)
-        _, parts = report()
-        assert parts["worker"][0] is True
-        assert "no heartbeat of it is seen on this machine" in parts["worker"][1]
-        assert parts["round trip"][0] is True
+        _, found = examined()
+        assert found["worker"][0] is True
+        assert "this machine has no heartbeat of it" in found["worker"][1]
+        assert found["round trip"][0] is True
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -91,15 +105,16 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def broker_away(app: Celery, broker_url: str) -> Iterator[None]:
+def broker_down(app: Celery, broker_url: str) -> Iterator[None]:
     app.conf.update(broker_url=f"redis://127.0.0.1:{free_port()}/0")
     yield
     app.conf.update(broker_url=broker_url)
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("short_trip")
 class TestRed:
-    def test_worker_and_beat_that_do_not_run_with_what_to_do(self, app: Celery) -> None:
+    def test_says_how_to_start_worker_and_beat(self, app: Celery) -> None:
         output = StringIO()
         with pytest.raises(SystemExit) as end:
             call_command("doctor", stdout=output)
@@ -113,78 +128,81 @@ class TestRed:
         ]
         assert "✗ worker: not running, or still starting" in lines
         [queues] = [line for line in lines if "queues:" in line]
-        assert queues.startswith("✓ queues: 0 waiting in celery, which no worker takes from")
+        default = app.conf.task_default_queue
+        assert queues.startswith(f"✓ queues: 0 waiting in {default}, which no worker consumes")
         assert all(lines[number + 1].startswith("  → ") for number in red)
 
-    def test_a_broker_that_is_away_and_what_depends_on_it(self, broker_away: None) -> None:
-        code, parts = report()
+    def test_a_broker_that_does_not_answer_and_the_parts_that_need_it(
+        self, broker_down: None
+    ) -> None:
+        code, found = examined()
         assert code == 1
-        assert list(parts) == PARTS
-        assert parts["broker"][0] is False
-        assert parts["round trip"] == (None, "not asked: the broker first")
-        assert parts["schedules"][0] is True
+        assert list(found) == PARTS
+        assert found["broker"][0] is False
+        assert found["round trip"] == (None, "not checked, because the broker does not work")
+        assert found["schedules"][0] is True
 
-    def test_schedules_that_drifted(
+    def test_schedules_that_are_not_in_sync(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if "django_celery_beat" not in settings.INSTALLED_APPS:
             pytest.skip("Beat's schedule is not a table here")
         new = Schedule(name="New", task="apps.pipeline.tasks.ping", when=timedelta(hours=1))
-        monkeypatch.setattr("apps.pipeline.sync.declared", lambda: {"New": new})
-        finding = doctor.ask("schedules", status.schedules)
+        monkeypatch.setattr("apps.pipeline.beat.sync.declared", lambda: {"New": new})
+        finding = report.check_part("schedules", parts.schedules)
         assert not finding.ok
         assert finding.words.startswith("the database differs from the code: ")
         assert "added: New" in finding.words
         assert "just migrate" in finding.to_do
 
-    def test_migrations_that_are_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_migrations_that_are_not_applied(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(MigrationRecorder, "has_table", lambda _: False)
-        assert doctor.ask("migrations", status.migrations).words.endswith("the first")
+        assert "not applied, first " in report.check_part("migrations", parts.migrations).words
 
-    def test_a_setting_that_is_wrong(self, settings: Settings) -> None:
+    def test_a_setting_with_an_error(self, settings: Settings) -> None:
         settings.CELERY_TASK_MAX_RETRIES = 3
-        [finding] = doctor.configuration()
+        [finding] = report.configuration()
         assert finding.ok is False
         assert finding.words.startswith("pipeline.E001: CELERY_TASK_MAX_RETRIES")
 
 
 class TestAsking:
-    def test_what_depends_on_a_database_that_is_down_is_not_asked(
+    def test_parts_that_need_the_database_are_not_checked_without_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(status, "database", lambda: Part("database", False, "refused"))
-        monkeypatch.setattr(status, "broker", lambda: Part("broker", False, "refused"))
-        monkeypatch.setattr(status, "schedules", lambda: ALIVE)
-        findings = {finding.name: finding for finding in doctor.examine()}
+        monkeypatch.setattr(parts, "database", lambda: Part("database", False, "refused"))
+        monkeypatch.setattr(parts, "broker", lambda: Part("broker", False, "refused"))
+        monkeypatch.setattr(parts, "schedules", lambda: ALIVE)
+        findings = {finding.name: finding for finding in report.all_parts()}
         assert findings["database"].to_do.startswith("Start it")
         assert findings["migrations"].ok is None
 
-    def test_what_hangs_is_left_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doctor, "STEP", 0.05)
+    def test_a_part_that_hangs_is_abandoned(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(report, "STEP_TIMEOUT", 0.05)
         never = threading.Event()
 
         def hang() -> None:
             never.wait()
 
-        finding = doctor.ask("broker", hang)
+        finding = report.check_part("broker", hang)
         never.set()
         assert (finding.ok, finding.words) == (False, "no answer within 0.05 s")
 
-    def test_what_raises_is_one_line(self) -> None:
+    def test_an_exception_is_shown_in_one_line(self) -> None:
         def broken() -> Part:
             raise ValueError("one\ntwo")
 
-        assert doctor.ask("broker", broken).words == "ValueError: one"
+        assert report.check_part("broker", broken).words == "ValueError: one"
 
     def test_without_a_result_backend_there_is_no_round_trip(self, app: Celery) -> None:
         app.conf.update(result_backend="disabled://")
-        finding = doctor.ask("round trip", lambda: status.round_trip(1))
-        assert (finding.ok, finding.words) == (None, "not asked: the settings have none")
+        finding = report.check_part("round trip", lambda: round_trip(1))
+        assert (finding.ok, finding.words) == (None, "not checked, because the settings have none")
 
 
 @pytest.fixture
 def lead(app: Celery) -> Iterator[None]:
-    """A Beat of another machine: it holds the lock."""
+    """Hold the lock, as a Beat on another machine does."""
     lock = symbol_by_name(app.conf.beat_scheduler)(app, lazy=True).new_lock()
     assert lock.hold()
     yield
@@ -193,17 +211,17 @@ def lead(app: Celery) -> Iterator[None]:
 
 @pytest.mark.django_db(transaction=True)
 class TestBeat:
-    up = doctor.finding("broker", True, "answers")
+    up = Part("broker", True, "answers")
 
-    def test_of_another_machine_is_known_by_its_lock(self, lead: None) -> None:
-        finding = doctor.beat(self.up)
+    def test_on_another_machine_is_recognized_by_its_lock(self, lead: None) -> None:
+        finding = report.beat(self.up)
         assert (finding.ok, finding.words) == (
             True,
-            "one leads, though no heartbeat is seen on this machine",
+            "a Beat leads, but this machine has no heartbeat of it",
         )
 
-    def test_that_ticks_while_none_leads_is_red(self, app: Celery) -> None:
+    def test_with_a_heartbeat_but_without_a_leader_is_red(self, app: Celery) -> None:
         heartbeat.beat("beat")
-        finding = doctor.beat(self.up)
+        finding = report.beat(self.up)
         assert finding.ok is False
-        assert finding.words.endswith("none leads")
+        assert finding.words.endswith("no Beat leads")

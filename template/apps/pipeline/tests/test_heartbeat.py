@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from apps.pipeline import heartbeat
+from apps.pipeline.liveness import heartbeat
 
 
 @pytest.fixture(autouse=True)
@@ -14,16 +14,16 @@ def directory(settings: Settings, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def leave(file: Path, *, seconds_ago: float) -> None:
+def write_heartbeat(file: Path, *, seconds_ago: float) -> None:
     file.touch()
     os.utime(file, times=(time.time() - seconds_ago,) * 2)
 
 
-def test_a_process_that_never_beat_has_no_age() -> None:
+def test_the_age_is_none_without_a_heartbeat() -> None:
     assert heartbeat.age("worker") is None
 
 
-def test_a_heartbeat_is_young_and_only_of_its_role() -> None:
+def test_a_heartbeat_counts_only_for_its_role() -> None:
     heartbeat.beat("worker")
     age = heartbeat.age("worker")
     assert age is not None
@@ -31,28 +31,37 @@ def test_a_heartbeat_is_young_and_only_of_its_role() -> None:
     assert heartbeat.age("beat") is None
 
 
-def test_it_grows_old_and_the_next_one_is_young_again(directory: Path) -> None:
+def test_the_age_grows_until_the_next_heartbeat(directory: Path) -> None:
     heartbeat.beat("worker")
     [file] = directory.iterdir()
-    leave(file, seconds_ago=100)
+    write_heartbeat(file, seconds_ago=100)
     assert heartbeat.age("worker") == pytest.approx(100, abs=20)
     heartbeat.beat("worker")
     assert heartbeat.age("worker") == pytest.approx(0, abs=20)
 
 
 def test_the_latest_of_several_machines_counts(directory: Path) -> None:
-    leave(directory / "worker@one.heartbeat", seconds_ago=500)
-    leave(directory / "worker@two.heartbeat", seconds_ago=200)
+    write_heartbeat(directory / "worker@one.heartbeat", seconds_ago=500)
+    write_heartbeat(directory / "worker@two.heartbeat", seconds_ago=200)
     assert heartbeat.age("worker") == pytest.approx(200, abs=20)
 
 
-def test_a_clock_ahead_of_ours_makes_no_negative_age(directory: Path) -> None:
-    leave(directory / "beat@ahead.heartbeat", seconds_ago=-60)
+def test_the_age_is_never_negative(directory: Path) -> None:
+    write_heartbeat(directory / "beat@ahead.heartbeat", seconds_ago=-60)
     assert heartbeat.age("beat") == 0
 
 
-def test_who_stops_is_not_waited_for() -> None:
+def test_a_stopped_process_has_no_heartbeat() -> None:
     heartbeat.beat("beat")
     heartbeat.stop("beat")
     heartbeat.stop("beat")
     assert heartbeat.age("beat") is None
+
+
+def test_workers_on_one_machine_have_a_heartbeat_each(directory: Path) -> None:
+    for node, queue in {"celery@here": "celery", "mail/2@here": "mail"}.items():
+        heartbeat.beat("worker", queue, node=node)
+    assert heartbeat.lines("worker") == {"celery", "mail"}
+    heartbeat.stop("worker", node="celery@here")
+    assert heartbeat.lines("worker") == {"mail"}
+    assert heartbeat.age("worker") is not None

@@ -1,4 +1,4 @@
-"""Queues on RabbitMQ: what is declared, and how a delay is asked for."""
+"""Queues on RabbitMQ: their declaration, and delayed messages."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,13 +8,13 @@ from celery import Celery
 from kombu import Queue
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
-from apps.pipeline import queues
+from apps.pipeline.broker import queues
 from config.celery import app as project_app
 
 
 @pytest.fixture
 def app() -> Celery:
-    """An application with the settings that a project on RabbitMQ has."""
+    """An application with the settings of a project on RabbitMQ."""
     app = Celery(
         "quorum", amqp=project_app.amqp_cls, set_as_current=False, task_cls=project_app.task_cls
     )
@@ -28,25 +28,25 @@ def app() -> Celery:
 
 
 @pytest.mark.parametrize("name", ["celery", "a queue of a route"])
-def test_no_queue_drops_what_comes_back_often(app: Celery, name: str) -> None:
+def test_no_queue_drops_redelivered_messages(app: Celery, name: str) -> None:
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": queues.DELIVERY_LIMIT}
     assert app.amqp.queues[name].queue_arguments == arguments
 
 
-def test_a_limit_of_ones_own_counts(app: Celery) -> None:
+def test_a_declared_delivery_limit_is_kept(app: Celery) -> None:
     own = {"x-queue-type": "quorum", "x-delivery-limit": 7}
     app.conf.task_queues = [Queue("mail", queue_arguments=own)]
     assert app.amqp.queues["mail"].queue_arguments == own
 
 
-def test_queues_of_ones_own_do_not_share_a_routing_key(app: Celery) -> None:
+def test_declared_queues_have_different_routing_keys(app: Celery) -> None:
     app.conf.task_queues = [Queue("mail"), Queue("film")]
     keys = [queue.routing_key for queue in app.amqp.queues.values()]
     assert keys == ["celery", "mail", "film"]
 
 
 @pytest.mark.parametrize("queues", [[Queue("mail")], {"mail": {}}])
-def test_a_worker_takes_from_the_default_queue_and_from_all_that_are_declared(
+def test_a_worker_consumes_the_default_queue_and_all_declared_queues(
     app: Celery, queues: Any
 ) -> None:
     app.conf.task_queues = queues
@@ -64,13 +64,15 @@ def test_a_worker_takes_from_the_default_queue_and_from_all_that_are_declared(
         (None, None),
     ],
 )
-def test_a_retry_goes_where_the_task_came_from(
+def test_a_retry_goes_to_the_queue_of_the_task(
     app: Celery, routing_key: str | None, queue: str | None
 ) -> None:
     assert queues.queue_of(app, {"exchange": "any", "routing_key": routing_key}) == queue
 
 
 class TestWholeSeconds:
+    AN_HOUR = range(3600 - 60, 3600 + 1)  # the test itself takes some of it
+
     @pytest.mark.parametrize(
         ("countdown", "seconds"), [(None, None), (0, None), (-1, None), (0.2, 1), (1, 1), (1.5, 2)]
     )
@@ -80,17 +82,17 @@ class TestWholeSeconds:
         assert queues.whole_seconds(app, countdown, None) == seconds
 
     @pytest.mark.parametrize("form", [lambda moment: moment, datetime.isoformat])
-    def test_of_a_moment(self, app: Celery, form: Any) -> None:
+    def test_of_an_eta(self, app: Celery, form: Any) -> None:
         moment = datetime.now(UTC) + timedelta(hours=1)
-        assert queues.whole_seconds(app, None, form(moment)) in (3599, 3600)
+        assert queues.whole_seconds(app, None, form(moment)) in self.AN_HOUR
         assert queues.whole_seconds(app, None, form(moment - timedelta(hours=2))) is None
 
-    def test_of_a_moment_in_the_projects_time_zone(self, app: Celery) -> None:
+    def test_of_an_eta_in_the_projects_time_zone(self, app: Celery) -> None:
         in_kolkata = (datetime.now(UTC) + timedelta(hours=6.5)).replace(tzinfo=None)
-        assert queues.whole_seconds(app, None, in_kolkata) in (3599, 3600)
+        assert queues.whole_seconds(app, None, in_kolkata) in self.AN_HOUR
 
 
-def test_the_way_to_a_queue_is_made_before_the_first_delay(
+def test_a_queue_is_bound_before_the_first_delayed_message(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @app.task(name="shop.delivery")

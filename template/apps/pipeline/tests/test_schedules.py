@@ -42,7 +42,7 @@ class Install(Protocol):
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Install:
-    """Install an app that declares one schedule of that name."""
+    """Install an app that declares a schedule with the given name."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(app: str, *, name: str) -> None:
@@ -62,7 +62,7 @@ class TestDeclared:
         assert declared().keys() == before.keys() | {"Bake", "Milk"}
         assert declared()["Bake"].when == timedelta(hours=1)
 
-    def test_refuses_two_of_one_name(self, install: Install) -> None:
+    def test_refuses_two_schedules_with_the_same_name(self, install: Install) -> None:
         install("brewery", name="Restock")
         install("winery", name="Restock")
         with pytest.raises(ImproperlyConfigured, match="Two schedules are named 'Restock'"):
@@ -70,23 +70,23 @@ class TestDeclared:
 
 
 class TestUnknownTask:
-    def test_has_nothing_to_say_of_a_registered_task(self) -> None:
+    def test_is_none_for_a_registered_task(self) -> None:
         assert unknown_task(restock.name) is None
 
-    def test_names_the_near_miss(self) -> None:
+    def test_proposes_similar_names(self) -> None:
         problem = unknown_task("shop.tasks.restok")
         assert problem is not None
         assert problem.startswith("No task is registered as 'shop.tasks.restok'. Did you mean ")
         assert "shop.tasks.restock" in problem
 
-    def test_guesses_nothing_where_nothing_is_near(self) -> None:
+    def test_proposes_nothing_if_no_name_is_similar(self) -> None:
         assert unknown_task("?") == "No task is registered as '?'."
 
 
 class TestAsBeatSchedule:
     @pytest.fixture
     def declare(self, monkeypatch: pytest.MonkeyPatch) -> list[Schedule]:
-        """What is declared, to be filled in."""
+        """The list of declared schedules, which a test fills."""
         declarations: list[Schedule] = []
         monkeypatch.setattr(schedules, "declared", lambda: {one.name: one for one in declarations})
         return declarations
@@ -104,7 +104,7 @@ class TestAsBeatSchedule:
         ],
         ids=["interval", "crontab", "crontab with a time zone", "one-off"],
     )
-    def test_says_when_in_the_words_of_celery(
+    def test_converts_each_kind_to_celerys_schedule(
         self, declare: list[Schedule], when: timedelta | Crontab | datetime, expected: object
     ) -> None:
         declare.append(Schedule(name="Restock", task=restock.name, when=when))
@@ -113,19 +113,17 @@ class TestAsBeatSchedule:
         assert type(entry["schedule"]) is type(expected)
         assert entry["schedule"] == expected
 
-    def test_a_crontab_without_a_time_zone_means_the_projects(
-        self, declare: list[Schedule]
-    ) -> None:
+    def test_a_crontab_without_a_time_zone_uses_the_projects(self, declare: list[Schedule]) -> None:
         declare.append(Schedule(name="Restock", task=restock.name, when=Crontab(hour="3")))
         assert not isinstance(as_beat_schedule()["Restock"]["schedule"], TzAwareCrontab)
 
-    def test_knows_the_sun(self, declare: list[Schedule]) -> None:
+    def test_converts_solar_events(self, declare: list[Schedule]) -> None:
         pytest.importorskip("ephem", reason="Celery computes the sun with the package ephem")
         when = Solar(event="sunset", latitude=52.5, longitude=13.4)
         declare.append(Schedule(name="Lamps", task=restock.name, when=when))
         assert as_beat_schedule()["Lamps"]["schedule"] == solar("sunset", 52.5, 13.4)
 
-    def test_carries_arguments_queue_and_expiry(self, declare: list[Schedule]) -> None:
+    def test_includes_arguments_queue_and_expiry(self, declare: list[Schedule]) -> None:
         declare.append(
             Schedule(
                 name="Restock",
@@ -148,11 +146,11 @@ class TestAsBeatSchedule:
         declare.append(Schedule(name="Restock", task=restock.name, when=often, expires=often / 2))
         assert as_beat_schedule()["Restock"]["options"] == {"expires": 1}
 
-    def test_leaves_the_rest_to_celery(self, declare: list[Schedule]) -> None:
+    def test_omits_options_that_are_not_set(self, declare: list[Schedule]) -> None:
         declare.append(Schedule(name="Restock", task=restock.name, when=timedelta(hours=1)))
         assert as_beat_schedule()["Restock"]["options"] == {}
 
-    def test_leaves_out_what_is_switched_off(self, declare: list[Schedule]) -> None:
+    def test_omits_disabled_schedules(self, declare: list[Schedule]) -> None:
         declare.append(
             Schedule(name="Restock", task=restock.name, when=timedelta(hours=1), enabled=False)
         )
@@ -164,25 +162,25 @@ AUTUMN = datetime(2027, 10, 31, tzinfo=UTC)  # Europe/Berlin: 02:00 to 03:00 hap
 
 
 def plain(pattern: dict[str, str], zone: str) -> crontab:
-    """As the file scheduler and redbeat have it: in the project's time zone."""
+    """A crontab in the project's time zone, as the file scheduler and redbeat use it."""
     app = Celery("clock", set_as_current=False)
     app.conf.update(timezone=zone)
     return crontab(**pattern, app=app)
 
 
 def aware(pattern: dict[str, str], zone: str) -> crontab:
-    """As the database scheduler has it: in a time zone of its own."""
+    """A crontab with its own time zone, as the database scheduler uses it."""
     return TzAwareCrontab(**pattern, tz=ZoneInfo(zone))
 
 
 @pytest.mark.parametrize("kind", [plain, aware])
 class TestDaylightSaving:
-    """A wall time that exists is due once, also when it comes twice."""
+    """A local time that exists is due once, even if it is repeated."""
 
     def due(
         self, kind: Callable[[dict[str, str], str], Any], zone: str, around: datetime, **at: str
     ) -> list[str]:
-        """When a Beat that always runs finds it due, from a day before to a day after."""
+        """The times at which Beat finds it due, from a day before to a day after."""
         now = around - timedelta(hours=24)
         pattern = kind(at, zone)
         pattern.nowfun = lambda: now
@@ -195,24 +193,24 @@ class TestDaylightSaving:
             now += timedelta(seconds=min(float(seconds), 300))
         return times
 
-    def test_in_spring_a_time_that_is_left_out_comes_an_hour_later(self, kind: Any) -> None:
+    def test_in_spring_a_skipped_time_is_due_an_hour_later(self, kind: Any) -> None:
         times = self.due(kind, "Europe/Berlin", SPRING, hour="2", minute="30")
         assert times == ["27 02:30 CET", "28 03:30 CEST", "29 02:30 CEST"]
 
-    def test_in_spring_the_times_around_it_stay(self, kind: Any) -> None:
+    def test_in_spring_other_times_do_not_change(self, kind: Any) -> None:
         times = self.due(kind, "Europe/Berlin", SPRING, hour="3", minute="30")
         assert times == ["27 03:30 CET", "28 03:30 CEST", "29 03:30 CEST"]
 
-    def test_in_autumn_a_time_that_comes_twice_is_due_the_first_time(self, kind: Any) -> None:
+    def test_in_autumn_a_repeated_time_is_due_the_first_time(self, kind: Any) -> None:
         times = self.due(kind, "Europe/Berlin", AUTUMN, hour="2", minute="30")
         assert times == ["30 02:30 CEST", "31 02:30 CEST", "01 02:30 CET"]
 
-    def test_in_autumn_the_times_around_it_stay(self, kind: Any) -> None:
+    def test_in_autumn_other_times_do_not_change(self, kind: Any) -> None:
         times = self.due(kind, "Europe/Berlin", AUTUMN, hour="3", minute="30")
         assert times == ["30 03:30 CEST", "31 03:30 CET", "01 03:30 CET"]
 
-    def test_every_hour_follows_the_clock_on_the_wall(self, kind: Any) -> None:
-        """So an autumn night has a pause of two hours; a timedelta has none."""
+    def test_an_hourly_crontab_follows_local_time(self, kind: Any) -> None:
+        """In autumn one pause is two hours. A timedelta does not have this pause."""
         spring = self.due(kind, "Europe/Berlin", SPRING, minute="0")
         assert spring[spring.index("28 01:00 CET") + 1] == "28 03:00 CEST"
         autumn = self.due(kind, "Europe/Berlin", AUTUMN, minute="0")
@@ -221,7 +219,9 @@ class TestDaylightSaving:
             assert len(times) == len(set(times))
 
     @pytest.mark.parametrize("around", [SPRING, AUTUMN], ids=["spring", "autumn"])
-    def test_a_zone_without_it_has_no_such_nights(self, kind: Any, around: datetime) -> None:
+    def test_a_time_zone_without_daylight_saving_has_no_exceptions(
+        self, kind: Any, around: datetime
+    ) -> None:
         times = self.due(kind, "Asia/Tokyo", around, hour="2", minute="30")
         days = [f"{around + timedelta(days=ahead):%d}" for ahead in (0, 1)]
         assert times == [f"{day} 02:30 JST" for day in days]

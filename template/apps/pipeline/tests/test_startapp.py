@@ -18,50 +18,52 @@ def project(tmp_path: Path, settings: Settings) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("given", ["catalog", "apps.catalog", "apps/catalog/"])
-def test_makes_an_app_that_is_installed(project: Path, given: str) -> None:
+@pytest.mark.parametrize("given", ["quokkas", "apps.quokkas", "apps/quokkas/"])
+def test_creates_an_app_and_installs_it(project: Path, given: str) -> None:
     call_command("startapp", given)
-    assert 'name = "apps.catalog"' in (project / "apps/catalog/apps.py").read_text()
-    assert (project / "apps/catalog/migrations/0001_initial.py").exists()
+    assert 'name = "apps.quokkas"' in (project / "apps/quokkas/apps.py").read_text()
+    assert (project / "apps/quokkas/migrations/0001_initial.py").exists()
     settings = (project / "config/settings/project.py").read_text()
-    assert settings == 'INSTALLED_APPS += ["apps.users", "apps.catalog"]\n'
+    assert settings == 'INSTALLED_APPS += ["apps.users", "apps.quokkas"]\n'
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("my-shop", "Write my_shop, for example"),
-        ("Catalog", "Write catalog, for example"),
+        ("Quokkas", "Write quokkas, for example"),
         ("2nd", "Write nd, for example"),
         ("_shop", "Write shop, for example"),
-        ("", "a name is made of small letters"),
+        ("", "a name has only lower-case letters"),
         ("class", "Write class_app, for example"),
         ("admin", "django.contrib.admin is installed"),
-        ("a" * 41, "at most 40 letters"),
+        ("a" * 41, "at most 40 characters"),
     ],
 )
-def test_refuses_a_name_in_words_and_makes_nothing(project: Path, name: str, words: str) -> None:
-    with pytest.raises(CommandError, match=words):
+def test_refuses_an_invalid_name_and_creates_nothing(
+    project: Path, name: str, message: str
+) -> None:
+    with pytest.raises(CommandError, match=message):
         call_command("startapp", name)
     assert list((project / "apps").iterdir()) == []
     assert (project / "config/settings/project.py").read_text() == PROJECT
 
 
-def test_refuses_a_folder_that_is_there(project: Path) -> None:
+def test_refuses_a_name_whose_folder_exists(project: Path) -> None:
     (project / "apps/shop").mkdir()
     assert refusal("shop", project / "apps/shop") == "Choose another name: apps/shop exists."
 
 
-def test_settings_that_cannot_be_read_are_refused(project: Path) -> None:
+def test_refuses_settings_that_are_not_valid_python(project: Path) -> None:
     (project / "config/settings/project.py").write_text("INSTALLED_APPS += [\n")
-    with pytest.raises(CommandError, match=r"project\.py cannot be read: .* in line 1"):
-        call_command("startapp", "catalog")
+    with pytest.raises(CommandError, match=r"project\.py is not valid: .* in line 1"):
+        call_command("startapp", "quokkas")
     assert list((project / "apps").iterdir()) == []
 
 
-def test_what_fails_half_way_leaves_nothing(project: Path) -> None:
+def test_an_error_leaves_no_files(project: Path) -> None:
     with pytest.raises(CommandError):
-        call_command("startapp", "catalog", template=str(project / "nowhere"))
+        call_command("startapp", "quokkas", template=str(project / "nowhere"))
     assert list((project / "apps").iterdir()) == []
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from apps.pipeline import heartbeat, status
-from apps.pipeline.embedded import free_port
-from apps.pipeline.status import Part
+from apps.pipeline.broker.embedded import free_port
+from apps.pipeline.liveness import heartbeat
+from apps.pipeline.status import parts
+from apps.pipeline.status.parts import Part
 
-ROLES = [("worker", status.worker), ("beat", status.beat)]
+ROLES = [("worker", parts.worker), ("beat", parts.beat)]
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +27,12 @@ class TestProcess:
     ) -> None:
         assert part() == Part(role, False, "not running, or still starting")
 
-    def test_with_a_fresh_one_it_is_alive(self, role: str, part: Callable[[], Part]) -> None:
+    def test_with_a_recent_heartbeat_it_runs(self, role: str, part: Callable[[], Part]) -> None:
         heartbeat.beat(role)
         assert part().ok
         assert part().words.endswith(" s ago")
 
-    def test_with_a_stale_one_it_hangs(
+    def test_with_an_old_heartbeat_it_hangs(
         self, role: str, part: Callable[[], Part], directory: Path
     ) -> None:
         heartbeat.beat(role)
@@ -41,23 +42,21 @@ class TestProcess:
         assert "it hangs, or it was killed" in part().words
 
 
-def test_the_database_that_answers_is_named(db: None) -> None:
-    assert status.database().ok
+def test_the_kind_of_database_is_shown(db: None) -> None:
+    assert parts.database().ok
 
 
-def test_the_broker_that_answers_is_named() -> None:
-    assert status.broker() == Part("broker", True, "memory://localhost/ answers")
+def test_the_url_of_the_broker_is_shown() -> None:
+    assert parts.broker() == Part("broker", True, "memory://localhost/ answers")
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "sentinel"])
-def test_of_a_broker_with_several_hosts_no_password_is_shown(
-    settings: Settings, scheme: str
-) -> None:
+def test_the_passwords_of_several_hosts_are_not_shown(settings: Settings, scheme: str) -> None:
     urls = [f"{scheme}://me:secret@127.0.0.1:{free_port()}/0" for _ in range(2)]
     settings.CELERY_BROKER_URL = ";".join(urls)
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | settings.SENTINEL
     settings.CELERY_BROKER_TRANSPORT_OPTIONS = options
-    part = status.broker()
+    part = parts.broker()
     assert not part.ok
     assert part.words.startswith(f"{urls[0].replace('secret', '**')};{scheme}://me:**@")
     assert "does not answer" in part.words

@@ -2,11 +2,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.apps import apps
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 if "django_celery_beat" not in settings.INSTALLED_APPS:
@@ -20,9 +23,12 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from apps.pipeline import status
+from apps.pipeline.beat.sync import after_migrate, sync
+from apps.pipeline.beat.times import columns_of
 from apps.pipeline.schedules import Crontab, Schedule, Solar
-from apps.pipeline.sync import _when, after_migrate, sync
+from apps.pipeline.status.parts import Part
+
+COMMAND = "apps.pipeline.management.commands.sync_schedules"
 
 pytestmark = pytest.mark.django_db
 
@@ -32,14 +38,16 @@ HOURLY = timedelta(hours=1)
 
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """Say what code declares now, in place of what it declared before."""
+    """Replace the declared schedules."""
 
     def declare(*schedules: Schedule) -> None:
         by_name = {schedule.name: schedule for schedule in schedules}
-        monkeypatch.setattr("apps.pipeline.sync.declared", lambda: by_name)
+        monkeypatch.setattr("apps.pipeline.beat.sync.declared", lambda: by_name)
 
     declare()
-    sync()  # the project's own declarations leave
+    sync()  # removes the project's own schedules, and the next lines their times
+    CrontabSchedule.objects.all().delete()
+    IntervalSchedule.objects.all().delete()
     return declare
 
 
@@ -62,7 +70,7 @@ def names() -> set[str]:
     return set(PeriodicTask.objects.values_list("name", flat=True))
 
 
-def make_by_hand(name: str) -> PeriodicTask:
+def create_row(name: str) -> PeriodicTask:
     daily = IntervalSchedule.objects.create(every=1, period="days")
     return PeriodicTask.objects.create(name=name, task="shop.tasks.count", interval=daily)
 
@@ -97,9 +105,9 @@ class TestWriting:
         assert len(sync()) == 4
         assert sync() == []
 
-    def test_a_place_is_written_as_exactly_as_a_row_can(self, declare: Declare) -> None:
+    def test_coordinates_are_rounded_as_the_table_does(self, declare: Declare) -> None:
         berlin = Solar(event="sunset", latitude=52.520006591, longitude=13.404953999)
-        place = _when(berlin)["solar"]
+        place = columns_of([berlin])[berlin]["solar"]
         assert isinstance(place, SolarSchedule)
         assert [float(place.latitude), float(place.longitude)] == [52.520007, 13.404954]
         declare(schedule(when=berlin))
@@ -121,7 +129,7 @@ class TestWriting:
         assert sync() == ["changed: Restock (interval, crontab)"]
         assert row().interval is None
 
-    def test_keeps_when_it_ran_last_and_how_often(self, declare: Declare) -> None:
+    def test_keeps_the_last_run_and_the_run_count(self, declare: Declare) -> None:
         declare(schedule())
         sync()
         moment = datetime(2026, 1, 1, tzinfo=UTC)
@@ -130,16 +138,14 @@ class TestWriting:
         sync()
         assert (row().last_run_at, row().total_run_count) == (moment, 7)
 
-    def test_removes_what_code_dropped(self, declare: Declare) -> None:
+    def test_removes_schedules_that_are_no_longer_declared(self, declare: Declare) -> None:
         declare(schedule("Restock"), schedule("Bake"))
         sync()
         declare(schedule("Bake"))
         assert sync() == ["removed: Restock"]
         assert names() == {"Bake"}
 
-    def test_a_schedule_renamed_in_code_runs_under_its_new_name_only(
-        self, declare: Declare
-    ) -> None:
+    def test_a_renamed_schedule_has_only_its_new_name(self, declare: Declare) -> None:
         declare(schedule("Restock"))
         sync()
         declare(schedule("Fill the shelves"))
@@ -147,7 +153,7 @@ class TestWriting:
         assert names() == {"Fill the shelves"}
 
     @pytest.mark.parametrize(
-        ("every", "words"),
+        ("every", "text"),
         [
             (timedelta(minutes=30), "every 30 minutes"),
             (timedelta(hours=24), "every day"),
@@ -156,12 +162,12 @@ class TestWriting:
             (timedelta(milliseconds=1.5), "every 1500 microseconds"),
         ],
     )
-    def test_an_interval_reads_as_a_person_would_say_it(
-        self, declare: Declare, every: timedelta, words: str
+    def test_an_interval_uses_the_largest_period(
+        self, declare: Declare, every: timedelta, text: str
     ) -> None:
         declare(schedule(when=every))
         sync()
-        assert str(row().interval) == words
+        assert str(row().interval) == text
 
     @pytest.mark.parametrize(
         ("declared", "written"), [("Asia/Tokyo", "Asia/Tokyo"), (None, settings.TIME_ZONE)]
@@ -175,16 +181,55 @@ class TestWriting:
         assert crontab
         assert str(crontab.timezone) == written
 
-    def test_one_row_says_when_for_all_that_run_then(self, declare: Declare) -> None:
+    def test_schedules_with_the_same_time_share_a_row(self, declare: Declare) -> None:
         declare(schedule("Restock", Crontab(hour="3")), schedule("Bake", Crontab(hour="3")))
         sync()
         assert CrontabSchedule.objects.filter(hour="3").count() == 1
 
 
-class TestAdmin:
-    """What a person does in the admin to rows that code declares, and to others."""
+class TestQueries:
+    """The number of queries does not depend on the number of schedules."""
 
-    def test_switching_off_stays(self, declare: Declare) -> None:
+    def schedules(self, count: int, **fields: Any) -> list[Schedule]:
+        """Schedules of all kinds, each with a time of its own."""
+        times = (
+            [timedelta(hours=number + 1) for number in range(count)],
+            [Crontab(minute=str(number % 60), hour=str(number // 60)) for number in range(count)],
+            [datetime(2030, 1, 1, tzinfo=UTC) + timedelta(hours=number) for number in range(count)],
+        )
+        whens = [time for same in zip(*times, strict=True) for time in same][:count]
+        return [schedule(f"Restock {number}", when, **fields) for number, when in enumerate(whens)]
+
+    def queries(self, declare: Declare, schedules: list[Schedule]) -> int:
+        declare(*schedules)
+        with CaptureQueriesContext(connection) as queries:
+            sync()
+        return len(queries)
+
+    def test_adding_changing_and_removing_do_not_take_a_query_for_each_schedule(
+        self, declare: Declare
+    ) -> None:
+        counts = {}
+        for count in (10, 1000):
+            counts[count] = [
+                self.queries(declare, self.schedules(count)),
+                self.queries(declare, self.schedules(count)),
+                self.queries(declare, self.schedules(count, expires=HOURLY)),
+                self.queries(declare, []),
+            ]
+        few, many = counts[10], counts[1000]
+        assert many[1] == few[1]
+        assert many[3] <= few[3] + 9  # Django deletes 100 rows at a time
+        if connection.vendor == "sqlite":  # Django writes 999 values at a time
+            assert all(count < 100 for count in many)
+        else:
+            assert many[:3] == few[:3]
+
+
+class TestAdmin:
+    """Edits in the admin, of declared rows and of others."""
+
+    def test_a_disabled_schedule_stays_disabled(self, declare: Declare) -> None:
         declare(schedule())
         sync()
         PeriodicTask.objects.update(enabled=False)
@@ -193,14 +238,14 @@ class TestAdmin:
         assert sync() == ["changed: Restock (interval)"]
         assert not row().enabled
 
-    def test_switching_on_stays(self, declare: Declare) -> None:
+    def test_an_enabled_schedule_stays_enabled(self, declare: Declare) -> None:
         declare(schedule(enabled=False))
         sync()
         PeriodicTask.objects.update(enabled=True)
         assert sync() == []
         assert row().enabled
 
-    def test_code_that_changes_its_mind_counts(self, declare: Declare) -> None:
+    def test_a_change_of_enabled_in_code_is_applied(self, declare: Declare) -> None:
         declare(schedule(enabled=False))
         sync()
         declare(schedule(enabled=True))
@@ -210,8 +255,8 @@ class TestAdmin:
         sync()
         assert not row().enabled
 
-    def test_a_row_made_by_hand_is_never_touched(self, declare: Declare) -> None:
-        by_hand = make_by_hand("Count")
+    def test_other_rows_are_not_changed(self, declare: Declare) -> None:
+        by_hand = create_row("Count")
         declare(schedule())
         assert sync() == ["added: Restock"]
         declare()
@@ -222,37 +267,35 @@ class TestAdmin:
         "headers",
         ["declared_as", '["declared_as"]', '"declared_as"', '{"declared_as": ["Restock"]}'],
     )
-    def test_whatever_a_person_wrote_into_headers_is_theirs(
-        self, declare: Declare, headers: str
-    ) -> None:
-        make_by_hand("Count")
+    def test_rows_with_other_headers_are_not_changed(self, declare: Declare, headers: str) -> None:
+        create_row("Count")
         PeriodicTask.objects.update(headers=headers)
         declare(schedule())
         assert sync() == ["added: Restock"]
         assert row("Count").headers == headers
 
-    def test_a_copy_of_a_declared_row_is_not_taken_for_it(self, declare: Declare) -> None:
+    def test_a_copy_of_a_declared_row_is_not_changed(self, declare: Declare) -> None:
         declare(schedule())
         sync()
-        make_by_hand("Restock too")
+        create_row("Restock too")
         PeriodicTask.objects.update(headers=row().headers)
         assert sync() == []
         declare()
         assert sync() == ["removed: Restock"]
 
-    def test_what_was_due_while_it_was_off_is_not_made_up_for(self, declare: Declare) -> None:
+    def test_runs_that_it_missed_while_disabled_are_not_repeated(self, declare: Declare) -> None:
         declare(schedule(enabled=False))
         sync()
         PeriodicTask.objects.update(last_run_at=datetime(2026, 1, 1, tzinfo=UTC))
         declare(schedule(enabled=True))
         sync()
-        assert row().last_run_at is None  # Beat counts from the change then
+        assert row().last_run_at is None  # Beat then counts from the change
 
-    def test_a_row_made_by_hand_under_a_declared_name_is_reported(self, declare: Declare) -> None:
-        make_by_hand("Restock")
+    def test_another_row_with_a_declared_name_is_reported(self, declare: Declare) -> None:
+        create_row("Restock")
         declare(schedule("Restock"), schedule("Bake"))
         assert sync() == [
-            "not written: Restock (a row of this name was made by hand: rename it)",
+            "not written: Restock (another row has this name: rename that row)",
             "added: Bake",
         ]
         assert row("Restock").task == "shop.tasks.count"
@@ -279,17 +322,17 @@ class TestOnce:
 
     @pytest.fixture
     def ran(self, declare: Declare) -> None:
-        """A one-off that Beat has run: it switches such a row off."""
+        """Make a row that ran once, as Beat does: it disables the row."""
         declare(schedule(when=self.FIRST))
         sync()
         assert row().one_off
         PeriodicTask.objects.update(enabled=False, last_run_at=None)
 
-    def test_it_stays_run(self, ran: None) -> None:
+    def test_it_does_not_run_again(self, ran: None) -> None:
         assert sync() == []
         assert not row().enabled
 
-    def test_a_new_moment_arms_it_again(self, ran: None, declare: Declare) -> None:
+    def test_with_a_new_time_it_runs_again(self, ran: None, declare: Declare) -> None:
         PeriodicTask.objects.update(total_run_count=1)
         declare(schedule(when=self.SECOND))
         assert sync() == ["changed: Restock (clocked, enabled, total_run_count)"]
@@ -298,20 +341,20 @@ class TestOnce:
         assert clocked
         assert clocked.clocked_time == self.SECOND
 
-    def test_a_moment_that_is_past_at_first_sight_stays_past(self, declare: Declare) -> None:
+    def test_a_time_that_has_passed_at_the_first_sync_does_not_run(self, declare: Declare) -> None:
         declare(schedule(when=timezone.now() - timedelta(seconds=1)))
         assert sync() == ["added: Restock"]
         assert not row().enabled
         assert sync() == []
 
-    def test_made_recurring_it_runs_again(self, ran: None, declare: Declare) -> None:
+    def test_it_runs_again_if_it_becomes_an_interval(self, ran: None, declare: Declare) -> None:
         declare(schedule(when=HOURLY))
         sync()
         assert (row().enabled, row().one_off) == (True, False)
 
 
 class TestNotice:
-    """Beat reads the rows again when `last_change` moves."""
+    """Beat reads the rows again when `last_change` changes."""
 
     def test_beat_notices_each_change(self, declare: Declare) -> None:
         for declared in ([schedule()], [schedule(when=timedelta(hours=2))], []):
@@ -320,7 +363,7 @@ class TestNotice:
             assert len(sync()) == 1
             assert PeriodicTasks.last_change() > before
 
-    def test_beat_is_left_alone_when_nothing_changed(self, declare: Declare) -> None:
+    def test_beat_notices_nothing_without_a_change(self, declare: Declare) -> None:
         declare(schedule())
         sync()
         before = PeriodicTasks.last_change()
@@ -330,31 +373,31 @@ class TestNotice:
 
 
 class TestDryRun:
-    def test_says_the_same_and_changes_nothing(self, declare: Declare) -> None:
+    def test_lists_the_same_changes_and_changes_nothing(self, declare: Declare) -> None:
         declare(schedule("Restock"), schedule("Bake"))
         sync()
         declare(schedule("Bake", Crontab(hour="3")), schedule("Deliver"))
         before = PeriodicTasks.last_change()
-        said = sync(dry_run=True)
-        assert said == ["removed: Restock", "changed: Bake (interval, crontab)", "added: Deliver"]
+        output = sync(dry_run=True)
+        assert output == ["removed: Restock", "changed: Bake (interval, crontab)", "added: Deliver"]
         assert names() == {"Restock", "Bake"}
         assert not CrontabSchedule.objects.filter(hour="3").exists()
         assert PeriodicTasks.last_change() == before
-        assert sync() == said
+        assert sync() == output
 
 
 class TestCommand:
     def run(self, *arguments: str) -> str:
-        said = StringIO()
-        call_command("sync_schedules", *arguments, stdout=said)
-        return said.getvalue()
+        output = StringIO()
+        call_command("sync_schedules", *arguments, stdout=output)
+        return output.getvalue()
 
-    def test_says_what_it_did_and_then_that_all_is_in_sync(self, declare: Declare) -> None:
+    def test_prints_its_changes_and_then_that_schedules_are_in_sync(self, declare: Declare) -> None:
         declare(schedule())
         assert self.run() == "Schedule added: Restock\n"
         assert self.run() == "Schedules are in sync.\n"
 
-    def test_a_dry_run_only_says_it(self, declare: Declare) -> None:
+    def test_a_dry_run_only_prints_the_changes(self, declare: Declare) -> None:
         declare(schedule())
         assert self.run("--dry-run") == "Schedule added: Restock\n"
         assert names() == set()
@@ -368,16 +411,16 @@ class TestCommand:
         sync()
         assert self.run("--check") == "Schedules are in sync.\n"
 
-    def test_drops_what_is_declared_from_a_scheduler_that_no_beat_works_with(
+    def test_drop_removes_declared_schedules_unless_a_beat_leads(
         self, declare: Declare, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         declare(schedule())
-        make_by_hand("Restock too")
+        create_row("Restock too")
         sync()
-        monkeypatch.setattr(status, "leader", lambda: status.Part("leader", True, "one leads"))
-        with pytest.raises(CommandError, match="stop it first, nothing is removed"):
+        monkeypatch.setattr(f"{COMMAND}.leader", lambda: Part("leader", True, "a Beat leads"))
+        with pytest.raises(CommandError, match=r"Stop it first\. Nothing was removed"):
             self.run("--drop")
-        monkeypatch.setattr(status, "leader", lambda: status.Part("leader", False, "none leads"))
+        monkeypatch.setattr(f"{COMMAND}.leader", lambda: Part("leader", False, "no Beat leads"))
         assert self.run("--drop") == "Schedule removed: Restock\n"
         assert self.run("--drop") == "Nothing to remove.\n"
         assert names() == {"Restock too"}
@@ -387,7 +430,7 @@ class TestMigrate:
     def migrated(self, *, using: str = "default", verbosity: int = 1) -> None:
         after_migrate(apps.get_app_config("pipeline"), using=using, verbosity=verbosity)
 
-    def test_writes_the_schedules_and_says_so(
+    def test_writes_the_schedules_and_prints_the_changes(
         self, declare: Declare, capsys: pytest.CaptureFixture[str]
     ) -> None:
         declare(schedule())
@@ -395,7 +438,7 @@ class TestMigrate:
         assert "  Schedule added: Restock\n" in capsys.readouterr().out
         assert names() == {"Restock"}
 
-    def test_is_silent_when_told_to_be(
+    def test_prints_nothing_with_verbosity_0(
         self, declare: Declare, capsys: pytest.CaptureFixture[str]
     ) -> None:
         declare(schedule())
@@ -403,7 +446,7 @@ class TestMigrate:
         assert capsys.readouterr().out == ""
         assert names() == {"Restock"}
 
-    def test_of_another_database_writes_nothing(self, declare: Declare) -> None:
+    def test_writes_nothing_for_another_database(self, declare: Declare) -> None:
         declare(schedule())
         self.migrated(using="replica")
         assert names() == set()

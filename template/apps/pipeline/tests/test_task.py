@@ -1,4 +1,4 @@
-"""What a task says when it cannot be sent."""
+"""Retries of eager tasks, and the errors of tasks that cannot be sent."""
 
 import logging
 from typing import Any
@@ -9,7 +9,7 @@ from celery.backends import asynchronous
 from django.contrib.auth import get_user_model
 from kombu.exceptions import EncodeError
 
-from apps.pipeline.logs import ResultBackendAway
+from apps.pipeline.logs.corrections import ResultBackendReconnect
 
 
 @shared_task
@@ -19,20 +19,20 @@ def welcome(user: Any, copies: Any = 1) -> None: ...
 @shared_task(autoretry_for=(OSError,), max_retries=2, retry_backoff=True)
 def fetch(answers: list[str]) -> str:
     attempt = fetch.request.retries
-    if answers[attempt] == "away":
+    if answers[attempt] == "error":
         raise ConnectionRefusedError
     return answers[attempt]
 
 
-def test_retries_of_a_task_that_runs_in_place_do_not_wait(celery_app: Celery) -> None:
-    assert fetch.delay(["away", "away", "here"]).get() == "here"
+def test_retries_of_an_eager_task_run_at_once(celery_app: Celery) -> None:
+    assert fetch.delay(["error", "error", "done"]).get() == "done"
     with pytest.raises(ConnectionRefusedError):
-        fetch.delay(["away", "away", "away"])
+        fetch.delay(["error", "error", "error"])
 
 
 class TestArguments:
     @pytest.mark.parametrize("eager", [True, False])
-    def test_a_model_instance_is_named_with_what_to_pass(
+    def test_the_error_for_a_model_instance_says_to_pass_its_primary_key(
         self, request: pytest.FixtureRequest, eager: bool
     ) -> None:
         request.getfixturevalue("celery_app" if eager else "live_app")
@@ -44,33 +44,33 @@ class TestArguments:
             "Pass its primary key, user.pk, and fetch it in the task."
         )
 
-    def test_a_queryset_becomes_keys(self, celery_app: Celery) -> None:
+    def test_the_error_for_a_queryset_says_to_pass_primary_keys(self, celery_app: Celery) -> None:
         with pytest.raises(EncodeError, match=r"user is a QuerySet, .* a list of primary keys"):
             welcome.delay(get_user_model().objects.all())
 
     @pytest.mark.parametrize(
-        ("args", "kwargs", "words"),
+        ("args", "kwargs", "message"),
         [
             ([1, object()], {}, "copies is a object, which"),
-            ([1], {"copies": {"a": object()}}, "copies is a dict that holds something, which"),
-            ([[object()]], {}, "user is a list that holds something, which"),
+            ([1], {"copies": {"a": object()}}, "copies is a dict with a value, which"),
+            ([[object()]], {}, "user is a list with a value, which"),
         ],
     )
-    def test_the_argument_is_named(
-        self, celery_app: Celery, args: Any, kwargs: Any, words: str
+    def test_the_error_names_the_argument(
+        self, celery_app: Celery, args: Any, kwargs: Any, message: str
     ) -> None:
-        with pytest.raises(EncodeError, match=words):
+        with pytest.raises(EncodeError, match=message):
             welcome.apply_async(args=args, kwargs=kwargs)
-        with pytest.raises(EncodeError, match=words):
+        with pytest.raises(EncodeError, match=message):
             welcome.apply_async(tuple(args), kwargs)
 
 
-def test_a_result_backend_that_is_away_asks_for_no_restart(
+def test_a_lost_result_backend_is_logged_as_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logger = logging.getLogger("celery.backends.asynchronous")
-    assert any(isinstance(each, ResultBackendAway) for each in logger.filters)
-    logger.critical(vars(asynchronous)["E_RETRY_LIMIT_EXCEEDED"])  # as Celery says it
+    assert any(isinstance(each, ResultBackendReconnect) for each in logger.filters)
+    logger.critical(vars(asynchronous)["E_RETRY_LIMIT_EXCEEDED"])  # as Celery logs it
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("The result backend does not answer")

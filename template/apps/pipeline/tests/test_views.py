@@ -2,23 +2,22 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from celery import Celery
 from django.db import OperationalError, connection
-from django.test import Client, RequestFactory
+from django.test import Client
 from pytest_django import Settings
 
-from apps.pipeline import heartbeat
-from apps.pipeline.embedded import free_port
-from apps.pipeline.views import landing
+from apps.pipeline.broker.embedded import free_port
 from config.celery import app as project_app
+
+ANSWERED_WITHIN = 30  # seconds; it takes one on a machine that is not busy
 
 
 @contextmanager
 def broker_at(port: int) -> Iterator[None]:
-    """The project's settings with a broker that somebody else answers for, or nobody."""
+    """Use a broker at another URL, which a test server or no server answers."""
     app = Celery("elsewhere", set_as_current=False)
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(
@@ -29,7 +28,7 @@ def broker_at(port: int) -> Iterator[None]:
     app.set_current()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("CELERY_BROKER_URL", raising=False)  # Celery prefers it to `conf`
+            patch.delenv("CELERY_BROKER_URL", raising=False)  # it overrides `conf`
             yield
     finally:
         app.close()
@@ -52,7 +51,7 @@ def database_down(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestHealthz:
-    def test_answers_whatever_else_is_down(
+    def test_answers_while_database_and_broker_are_down(
         self, client: Client, broker_down: None, database_down: None
     ) -> None:
         response = client.get("/healthz")
@@ -65,59 +64,46 @@ class TestReadyz:
         assert response.status_code == 200
         assert response.json().keys() == {"database", "broker", "queues"}
 
-    def test_names_the_broker_that_refuses_soon_and_without_its_password(
-        self, client: Client, db: None, broker_down: None
+    def test_logs_a_broker_that_refuses_connections_without_its_password(
+        self, client: Client, db: None, broker_down: None, caplog: pytest.LogCaptureFixture
     ) -> None:
         started = time.monotonic()
         response = client.get("/readyz")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < ANSWERED_WITHIN
         assert response.status_code == 503
-        assert "does not answer" in response.json()["broker"]
-        assert "does not answer" not in response.json()["database"]
-        assert "secret" not in response.content.decode()
+        assert response.json() == {"database": True, "broker": False}
+        assert "Not ready: broker redis://:**@127.0.0.1" in caplog.text
+        assert "does not answer" in caplog.text
+        assert "secret" not in caplog.text
 
-    def test_names_the_broker_that_takes_the_call_and_says_nothing(
+    def test_names_a_broker_that_accepts_connections_but_does_not_answer(
         self, client: Client, db: None
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as mute, broker_at(mute.getsockname()[1]):
             started = time.monotonic()
             response = client.get("/readyz")
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < ANSWERED_WITHIN
         assert response.status_code == 503
-        assert "does not answer" in response.json()["broker"]
+        assert response.json()["broker"] is False
 
-    def test_names_the_database_that_is_down(self, client: Client, database_down: None) -> None:
+    def test_names_the_database_that_is_down(
+        self, client: Client, database_down: None, caplog: pytest.LogCaptureFixture
+    ) -> None:
         response = client.get("/readyz")
         assert response.status_code == 503
-        assert response.json()["database"] == "does not answer: no such host"
+        assert response.json()["database"] is False
+        assert "Not ready: database does not answer: no such host" in caplog.text
+
+    def test_the_answer_contains_no_address(self, client: Client, db: None) -> None:
+        assert set(client.get("/readyz").json().values()) <= {True, False}
 
 
-class TestLanding:
-    @pytest.fixture(autouse=True)
-    def directory(self, settings: Settings, tmp_path: Path) -> None:
-        settings.RUNTIME_DIR = tmp_path
-
-    def test_shows_each_part_in_words(self, rf: RequestFactory, db: None) -> None:
-        heartbeat.beat("worker")
-        page = landing(rf.get("/")).content.decode()
-        for part in ("database", "broker", "worker", "beat", "queues"):
-            assert f"<th>{part}</th>" in page
-        assert "ready for tasks" in page
-        assert "not running, or still starting" in page
-
-    def test_sends_no_task_to_a_broker_that_is_down(
-        self, rf: RequestFactory, db: None, broker_down: None
-    ) -> None:
-        page = landing(rf.post("/")).content.decode()
-        assert "does not answer" in page
-        assert 'id="outcome"' not in page
-
-    def test_says_that_its_task_is_not_there(
-        self, rf: RequestFactory, db: None, settings: Settings
-    ) -> None:
-        settings.LANDING_TASK = "apps.nowhere.tasks.gone"
-        page = landing(rf.post("/")).content.decode()
-        assert "LANDING_TASK is apps.nowhere.tasks.gone, and there is no such task." in page
-
-    def test_is_for_local_settings_only(self, client: Client) -> None:
-        assert client.get("/").status_code == 404
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_checks_answer_by_any_address_and_without_tls(
+    client: Client, db: None, settings: Settings, path: str
+) -> None:
+    settings.ALLOWED_HOSTS = ["shop.example.com"]
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get(path, headers={"host": "10.0.0.7"}).status_code == 200
+    assert client.get("/admin/", headers={"host": "10.0.0.7"}).status_code == 400
+    assert client.get("/nowhere/healthz", headers={"host": "10.0.0.7"}).status_code == 400

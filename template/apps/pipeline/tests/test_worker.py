@@ -1,35 +1,50 @@
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
 import pytest
-import redis
 from celery import Celery
+from celery.app.control import Inspect
+from celery.concurrency import solo
 from celery.worker import state
-from kombu import Queue
+from celery.worker.consumer.mingle import Mingle
+from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
+from redis import Redis
 
-from apps.pipeline import transport, worker
+from apps.pipeline.broker.queues import UNKNOWN_QUEUE
+from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis.server import has_subscribers
 from apps.pipeline.tasks import ping
-from apps.pipeline.worker import Heartbeat, waiting_messages
+from apps.pipeline.worker import consumer as consumers
+from apps.pipeline.worker.heartbeat import Heartbeat, waiting_messages
+from apps.pipeline.worker.shutdown import SoftShutdown
+from apps.pipeline.worker.timeouts import WorkerTimeouts
 
-PATIENCE = 60  # seconds to wait for what takes one or two
+WAIT_TIMEOUT = 60  # seconds
+STUCK_AFTER = 600  # seconds, so that a pause of the machine does not count
+REFUSED_WITHIN = 15  # seconds; a web process needs one on a machine that is not busy, a worker 30
 
 
 def parent_of(app: Celery) -> SimpleNamespace:
-    """As much of a worker's consumer as the heartbeat looks at."""
+    """A consumer with the attributes that the heartbeat uses."""
     return SimpleNamespace(
         app=app,
+        hostname="one@here",
         pool=SimpleNamespace(num_processes=2),
-        task_consumer=SimpleNamespace(queues=[Queue("celery")]),
+        task_consumer=SimpleNamespace(queues=[Queue(app.conf.task_default_queue)]),
     )
 
 
 @pytest.fixture
-def away(live_app: Celery) -> Celery:
+def app_without_servers(live_app: Celery) -> Celery:
     """An application whose broker and result backend refuse the connection."""
-    app = Celery("away", set_as_current=False, task_cls=live_app.task_cls)
+    app = Celery("app_without_servers", set_as_current=False, task_cls=live_app.task_cls)
     app.config_from_object("config.settings.base", namespace="CELERY")
     app.conf.update(
         broker_url="redis://:secret@127.0.0.1:1/0",
@@ -41,65 +56,83 @@ def away(live_app: Celery) -> Celery:
 
 
 @pytest.fixture
-def step(live_app: Celery) -> Heartbeat:
+def step(live_app: Celery, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
+    monkeypatch.setattr("apps.pipeline.worker.heartbeat.STUCK_AFTER", STUCK_AFTER)
     return Heartbeat(parent_of(live_app))
 
 
 class TestWaitingMessages:
-    def test_counts_what_nobody_took(self, live_app: Celery) -> None:
+    def test_counts_messages_that_wait(self, live_app: Celery) -> None:
         assert waiting_messages(parent_of(live_app)) == 0
         ping.delay()
         ping.delay()
         assert waiting_messages(parent_of(live_app)) == 2
 
-    def test_is_unknown_where_the_broker_is_away(self, away: Celery) -> None:
-        assert waiting_messages(parent_of(away)) is None
+    def test_is_unknown_if_the_broker_does_not_answer(self, app_without_servers: Celery) -> None:
+        assert waiting_messages(parent_of(app_without_servers)) is None
 
 
 class TestConsumes:
-    def test_an_idle_worker_does(self, step: Heartbeat, live_app: Celery) -> None:
-        step.received -= 1000
+    def test_an_idle_worker_consumes(self, step: Heartbeat, live_app: Celery) -> None:
+        step.received_at -= 1000
         assert step._consumes(parent_of(live_app))
 
-    def test_one_whose_loop_stands_still_does_not(self, step: Heartbeat, live_app: Celery) -> None:
-        step.turned -= worker.STUCK_AFTER
+    def test_a_worker_whose_event_loop_hangs_does_not_consume(
+        self, step: Heartbeat, live_app: Celery
+    ) -> None:
+        step.loop_ran_at -= STUCK_AFTER
         assert not step._consumes(parent_of(live_app))
 
-    def test_one_with_room_that_takes_nothing_of_what_waits_does_not(
+    def test_a_worker_that_runs_a_task_in_its_only_thread_consumes(
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        step.loop_ran_at -= 1000
+        parent = parent_of(live_app)
+        parent.pool = solo.TaskPool()
+        assert not step._consumes(parent)
+        monkeypatch.setattr(state, "active_requests", {"one"})
+        assert step._consumes(parent)
+        parent.pool = parent_of(live_app).pool
+        assert not step._consumes(parent)
+
+    def test_a_free_worker_that_takes_no_waiting_message_does_not_consume(
         self, step: Heartbeat, live_app: Celery
     ) -> None:
         ping.delay()
         assert step._consumes(parent_of(live_app))
-        step.received -= worker.STUCK_AFTER
+        step.received_at -= STUCK_AFTER
         assert not step._consumes(parent_of(live_app))
 
-    def test_one_without_room_does(
+    def test_a_busy_worker_consumes(
         self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ping.delay()
-        step.received -= worker.STUCK_AFTER
+        step.received_at -= STUCK_AFTER
         monkeypatch.setattr(state, "reserved_requests", {"one", "two"})
         assert step._consumes(parent_of(live_app))
 
-    def test_one_whose_broker_is_away_is_not_to_blame(self, step: Heartbeat, away: Celery) -> None:
-        step.turned -= worker.STUCK_AFTER
-        assert step._consumes(parent_of(away))
+    def test_a_worker_without_a_broker_counts_as_consuming(
+        self, step: Heartbeat, app_without_servers: Celery
+    ) -> None:
+        step.loop_ran_at -= STUCK_AFTER
+        assert step._consumes(parent_of(app_without_servers))
 
 
 class TestUnknownTask:
     @pytest.fixture(autouse=True)
     def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(worker, "UNKNOWN_PAUSE", 0.05)
-        monkeypatch.setattr(worker, "UNKNOWN_OFFERS", 3)
+        monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 0.05)
+        monkeypatch.setattr(consumers, "UNKNOWN_OFFERS", 3)
+        monkeypatch.setattr(consumers.Consumer, "_keep", lambda *_: False)  # see test_failed.py
 
     def kept(self, app: Celery) -> Any:
         with app.connection_for_read() as link:
-            queue = link.SimpleQueue(worker.UNKNOWN_QUEUE)
-            message = queue.get(timeout=PATIENCE)
+            queue = link.SimpleQueue(UNKNOWN_QUEUE)
+            message = queue.get(timeout=WAIT_TIMEOUT)
             message.ack()
             return message
 
-    def test_it_is_offered_some_times_and_then_kept_whole(self, live_worker: Celery) -> None:
+    def test_its_message_is_returned_some_times_and_then_kept(self, live_worker: Celery) -> None:
         live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], task_id="the-id")
         message = self.kept(live_worker)
         assert message.headers["task"] == "shop.tasks.not_here_yet"
@@ -107,53 +140,53 @@ class TestUnknownTask:
         assert message.headers["offers"] == 3
         assert message.payload[0] == ["order", 7]
 
-    def test_it_does_not_hold_up_those_that_are_known(self, live_worker: Celery) -> None:
+    def test_it_does_not_block_known_tasks(self, live_worker: Celery) -> None:
         for _ in range(5):
             live_worker.send_task("shop.tasks.not_here_yet")
-        assert ping.delay().get(timeout=PATIENCE) == "pong"
+        assert ping.delay().get(timeout=WAIT_TIMEOUT) == "pong"
         for _ in range(5):
             self.kept(live_worker)
 
 
-def test_a_worker_is_more_patient_than_a_web_request(live_app: Celery) -> None:
+def test_a_worker_has_longer_timeouts_than_a_web_process(live_app: Celery) -> None:
     live_app.conf.broker_transport_options = {"answer_timeout": 2, "visibility_timeout": 7}
-    worker.Patience(SimpleNamespace(app=live_app))
+    WorkerTimeouts(SimpleNamespace(app=live_app))
     assert live_app.conf.broker_transport_options["answer_timeout"] == 30
     assert live_app.conf.broker_transport_options["visibility_timeout"] == 7
     assert live_app.conf.broker_transport_options["max_retries"] == 30
     assert live_app.conf.redis_socket_timeout == 30
 
 
-def test_a_broker_that_is_away_is_named_within_three_seconds(away: Celery) -> None:
-    @away.task(name="shop.order")
+def test_the_error_names_the_broker_soon(app_without_servers: Celery) -> None:
+    @app_without_servers.task(name="shop.order")
     def order(number: str) -> str:
         return number
 
-    words = r"^redis://:\*\*@127\.0\.0\.1:1/0 does not take shop\.order: .*refused"
+    message = r"^redis://:\*\*@127\.0\.0\.1:1/0 does not take shop\.order: .*refused"
     started = time.monotonic()
-    with pytest.raises(OperationalError, match=words) as raised:
+    with pytest.raises(OperationalError, match=message) as raised:
         order.delay("lost")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < REFUSED_WITHIN
     assert "secret" not in str(raised.value)
 
 
-def test_a_result_backend_that_is_away_is_named_beside_the_broker(
-    away: Celery, broker_url: str
+def test_the_error_names_the_result_backend_too(
+    app_without_servers: Celery, broker_url: str
 ) -> None:
-    @away.task(name="shop.order.known")
+    @app_without_servers.task(name="shop.order.known")
     def order(number: str) -> str:
         return number
 
-    away.conf.update(broker_url=broker_url)
-    words = rf"^{broker_url} with results at redis://:\*\*@127\.0\.0\.1:1/0 does not take shop"
-    with pytest.raises(OperationalError, match=words):
+    app_without_servers.conf.update(broker_url=broker_url)
+    message = rf"^{broker_url} with results at redis://:\*\*@127\.0\.0\.1:1/0 does not take shop"
+    with pytest.raises(OperationalError, match=message):
         order.delay("lost")
-    with redis.Redis.from_url(broker_url) as broker:
+    with Redis.from_url(broker_url) as broker:
         assert not broker.exists("celery")
 
 
 class Request:
-    """As much of Celery's as the consumer's end looks at."""
+    """A request with the attributes that `Consumer.on_close` uses."""
 
     def __init__(self, message: Any) -> None:
         self.id = message.delivery_tag
@@ -162,26 +195,139 @@ class Request:
 
 
 @pytest.mark.parametrize("waits_in", ["reserved_requests", "scheduled_requests"])
-def test_what_has_not_begun_when_the_connection_is_lost_goes_back_to_its_queue(
+def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
     live_app: Celery, monkeypatch: pytest.MonkeyPatch, waits_in: str
 ) -> None:
-    monkeypatch.setattr(transport.QoS, "kept", {})
+    monkeypatch.setattr(unacked, "to_return", {})
     for name in ("reserved_requests", "scheduled_requests", "active_requests"):
         requests: WeakSet[Request] = WeakSet()
         monkeypatch.setattr(f"celery.worker.state.{name}", requests)
         monkeypatch.setattr(f"celery.worker.consumer.consumer.{name}", requests)
     for _ in range(2):
         ping.delay()
-    queue = live_app.amqp.queues["celery"]
+    queue = live_app.amqp.queues[live_app.conf.task_default_queue]
     with live_app.connection_for_read() as link:
         waits, runs = (Request(queue(link.default_channel).get()) for _ in range(2))
         getattr(state, waits_in).add(waits)
         state.reserved_requests.add(runs)
         state.active_requests.add(runs)
-        consumer: Any = object.__new__(worker.Consumer)
+        consumer: Any = object.__new__(consumers.Consumer)
         consumer.__dict__ |= {"controller": None, "task_buckets": {}, "timer": None, "pool": None}
         consumer.on_close()
         with live_app.connection_for_read() as another:
             bound: Any = queue(another.default_channel)
             assert bound.get().headers["id"] == waits.message.headers["id"]
             assert bound.get() is None
+
+
+def test_a_worker_whose_pool_does_not_stop_is_ended() -> None:
+    """After one second instead of twenty, in a process of its own.
+
+    Its pool process shares the output, which ends when both have ended.
+    """
+    program = """
+import signal, time
+from types import SimpleNamespace
+import billiard
+from apps.pipeline.worker.shutdown import SoftShutdown
+
+child = billiard.Process(target=time.sleep, args=(600,))
+child.start()
+step = object.__new__(SoftShutdown)
+step.EXIT_LIMIT = 1
+step.poll_timer = SimpleNamespace(cancel=lambda: None)
+step.conf = SimpleNamespace(worker_soft_shutdown_timeout=20)
+step.stop_at_once = lambda *args: child.join()
+step._stop(signal.SIGTERM, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_TIMEOUT
+    )
+    assert done.returncode == 0
+    assert "did not stop within 1 s" in done.stderr
+
+
+def test_a_worker_that_handles_no_signal_is_ended_and_says_where_it_hangs() -> None:
+    program = """
+import signal, time
+from types import SimpleNamespace
+from apps.pipeline.worker.shutdown import SoftShutdown
+
+def hang(*args):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(600)
+
+step = object.__new__(SoftShutdown)
+step.EXIT_LIMIT = step.HANG_LIMIT = 1
+step.poll_timer = SimpleNamespace(cancel=lambda: None)
+step.conf = SimpleNamespace(worker_soft_shutdown_timeout=20)
+step.stop_at_once = hang
+step._stop(signal.SIGTERM, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_TIMEOUT
+    )
+    assert done.returncode == 1
+    assert "in hang" in done.stderr
+
+
+def test_only_the_main_thread_stops_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a warm shutdown Celery runs the timers in another thread, which cannot set signals."""
+    stopped: list[Any] = []
+    monkeypatch.setattr(SoftShutdown, "_stop", lambda _step, *args: stopped.append(args))
+    step: Any = object.__new__(SoftShutdown)
+    step.stopping_since = time.monotonic() - 60
+    step.conf = SimpleNamespace(worker_soft_shutdown_timeout=20, broker_transport_options={})
+    step.parent = SimpleNamespace(consumer=SimpleNamespace(task_consumer=None))
+    with ThreadPoolExecutor() as pool:
+        pool.submit(step._poll).result()
+    assert not stopped
+    step._poll()
+    assert stopped
+
+
+class TestMingle:
+    @pytest.fixture
+    def hellos(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The names of the workers that have asked the others for revoked tasks."""
+        asked: list[str] = []
+
+        def hello(inspect: Any, name: str, revoked: Any = None) -> None:
+            asked.append(name)
+
+        monkeypatch.setattr(Inspect, "hello", hello)
+        return asked
+
+    def start_step(self, app: Celery) -> None:
+        controller = SimpleNamespace(state=state, use_eventloop=False)
+        consumer: Any = consumers.Consumer(print, app=app, hostname="new", controller=controller)
+        [step] = [step for step in consumer.steps if isinstance(step, Mingle)]
+        with app.connection() as consumer.connection:
+            step.start(consumer)
+
+    def test_a_worker_that_is_alone_does_not_wait_for_others(
+        self, live_app: Celery, redis: Redis, hellos: list[str]
+    ) -> None:
+        wait_until(lambda: not redis.pubsub_numpat())  # workers of earlier tests
+        self.start_step(live_app)
+        assert hellos == []
+
+    def test_a_worker_asks_the_others_for_revoked_tasks(
+        self, live_app: Celery, redis: Redis, hellos: list[str]
+    ) -> None:
+        with redis.pubsub() as other:  # type: ignore[no-untyped-call]
+            other.psubscribe("/0.celery.pidbox")
+            wait_until(redis.pubsub_numpat)
+            self.start_step(live_app)
+        assert len(hellos) == 1
+
+    def test_a_broker_that_does_not_tell_may_have_other_workers(self) -> None:
+        with Connection("memory://") as link:
+            assert has_subscribers(link)
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -7,7 +7,7 @@ from apps.tasks.services import register_periodic_task
 PATH = "apps.tasks.tasks.example_task"
 needs_database_scheduler = pytest.mark.skipif(
     "django_celery_beat" not in settings.INSTALLED_APPS,
-    reason="Beat's schedule is not a table here",
+    reason="Beat does not read the database",
 )
 
 
@@ -28,18 +28,18 @@ class TestRegisterPeriodicTask:
         assert str(again.interval) == "every 2 hours"
         assert not again.enabled
 
-    def test_refuses_a_task_that_is_not_registered_and_names_the_near_miss(self, db: None) -> None:
+    def test_refuses_an_unregistered_task_and_proposes_a_similar_name(self, db: None) -> None:
         with pytest.raises(ValueError, match=f"Did you mean {PATH}"):
             register_periodic_task(name="Example", task_path=f"{PATH}s", every=10)
 
     @pytest.mark.parametrize(
         ("every", "period"), [(0, "minutes"), (-1, "hours"), (1, "fortnights")]
     )
-    def test_refuses_an_interval_that_is_none(self, db: None, every: int, period: str) -> None:
-        with pytest.raises(ValueError, match=f"Every {every} {period} is no interval: write 1"):
+    def test_refuses_an_invalid_interval(self, db: None, every: int, period: str) -> None:
+        with pytest.raises(ValueError, match=f"Every {every} {period} is not an interval: write"):
             register_periodic_task(name="Example", task_path=PATH, every=every, period=period)
 
-    def test_takes_the_place_of_another_kind_of_schedule(self, db: None) -> None:
+    def test_replaces_another_kind_of_schedule(self, db: None) -> None:
         from django_celery_beat.models import CrontabSchedule
 
         row = register_periodic_task(name="Example", task_path=PATH, every=10)
@@ -50,7 +50,7 @@ class TestRegisterPeriodicTask:
 
 
 @pytest.mark.skipif(
-    "django_celery_beat" in settings.INSTALLED_APPS, reason="Beat's schedule is a table here"
+    "django_celery_beat" in settings.INSTALLED_APPS, reason="Beat reads the database"
 )
 def test_register_periodic_task_says_where_to_declare_instead() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"schedules\.py"):

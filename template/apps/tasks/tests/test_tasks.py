@@ -15,7 +15,7 @@ class TestExampleTask:
         result = example_task("Hello")
         assert result == "Processed: Hello"
 
-    def test_its_arguments_pass_through_json(self, celery_app: Celery) -> None:
+    def test_its_arguments_are_serialized_to_json(self, celery_app: Celery) -> None:
         assert example_task.delay("Hello").get() == "Processed: Hello"
         with pytest.raises(EncodeError, match="not JSON serializable"):
             example_task.apply_async(args=[object()])
@@ -30,7 +30,7 @@ class TestExampleTask:
             example_task.delay_on_commit("Hello")
         assert len(callbacks) == 1
 
-    def test_sent_by_accident_it_stays_in_this_process(self) -> None:
+    def test_a_task_sent_by_accident_stays_in_this_process(self) -> None:
         with example_task.app.connection_for_write() as connection:
             assert connection.transport.driver_type == "memory"
         result = example_task.delay("by accident")

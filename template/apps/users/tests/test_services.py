@@ -16,7 +16,7 @@ def make(username: str, **fields: Any) -> User:
 
 @pytest.mark.django_db
 class TestCleanupInactiveUsers:
-    def test_deactivates_who_never_signed_in_and_who_stopped(self) -> None:
+    def test_deactivates_accounts_without_a_recent_sign_in(self) -> None:
         never, stopped = make("never"), make("stopped", last_login=LONG_AGO)
         assert cleanup_inactive_users() == 2
         never.refresh_from_db()
@@ -24,7 +24,7 @@ class TestCleanupInactiveUsers:
         assert not never.is_active
         assert not stopped.is_active
 
-    def test_leaves_who_signed_in_lately_who_is_new_and_the_staff(self) -> None:
+    def test_keeps_accounts_that_signed_in_recently_new_accounts_and_staff(self) -> None:
         make("regular", last_login=timezone.now())
         make("new", date_joined=timezone.now())
         make("staff", is_staff=True)

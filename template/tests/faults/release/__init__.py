@@ -1,1 +1,1 @@
-"""The next release: an application whose task the workers of this one do not know."""
+"""The next release, with a task that the workers of this release do not know."""

@@ -1,4 +1,4 @@
-"""What only the workers of the next release can run."""
+"""A task that only workers of the next release can run."""
 
 from celery import shared_task
 
@@ -7,5 +7,5 @@ from tests.faults.tasks import trace
 
 @shared_task
 def added(number: int) -> None:
-    """Say that somebody knew it."""
+    """Record that a worker knows this task."""
     trace("done", number)

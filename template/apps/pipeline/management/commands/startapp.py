@@ -1,4 +1,4 @@
-"""`just app NAME`: an app in `apps/`, wired, with tests that pass."""
+"""Creates an app in `apps/` and installs it: `just app NAME`."""
 
 import ast
 import keyword
@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).parents[2] / "app_template"
 
 
 class Command(startapp.Command):
-    help = "Make an app in apps/ with model, service, task, schedule and tests, and install it."
+    help = "Create an app in apps/ with model, service, task, schedule and tests, and install it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
@@ -27,7 +27,7 @@ class Command(startapp.Command):
 
     def handle(self, **options: Any) -> None:  # type: ignore[override] # as in Django's
         name = options.pop("name").removeprefix("apps.").removeprefix("apps/").rstrip("/")
-        options.pop("directory")  # apps belong into apps/
+        options.pop("directory")  # apps are always created in apps/
         directory = settings.BASE_DIR / "apps" / name
         if problem := refusal(name, directory):
             raise CommandError(problem)
@@ -36,36 +36,37 @@ class Command(startapp.Command):
         try:
             after = installed(before, f"apps.{name}")
         except SyntaxError as error:
-            words = f"{file.name} cannot be read: {error.msg} in line {error.lineno}."
-            raise CommandError(f"{words} Correct it first; nothing was made.") from error
+            problem = f"{file.name} is not valid: {error.msg} in line {error.lineno}."
+            raise CommandError(f"{problem} Correct it first. No app was created.") from error
         directory.mkdir()
         try:
             super().handle(name=name, directory=str(directory), **options)
             file.write_text(after, encoding="utf-8")
-            for rule in (["check", "--select=I", "--fix-only"], ["format"]):  # as long as its name
+            # The order of imports and the line breaks depend on the name of the app.
+            for rule in (["check", "--select=I", "--fix-only"], ["format"]):
                 command = [sys.executable, "-m", "ruff", *rule, "--quiet", directory, file]
                 subprocess.run(command, check=False)
         except BaseException:
             shutil.rmtree(directory)
             file.write_text(before, encoding="utf-8")
             raise
-        self.stdout.write(f"apps/{name} is made and stands in INSTALLED_APPS of {file.name}.")
-        self.stdout.write("Change its model to yours, then: just manage makemigrations")
+        self.stdout.write(f"Created apps/{name} and added it to INSTALLED_APPS in {file.name}.")
+        self.stdout.write("Next: change its model, and run just manage makemigrations")
 
     def validate_name(self, name: str, name_or_dir: str = "name") -> None:
-        """Nothing: `refusal` judged it. Django refuses each name that can be imported."""
+        """Do nothing: `refusal` checks the name. Django refuses names of importable modules."""
 
 
 def refusal(name: str, directory: Path) -> str | None:
-    """Why there can be no app of that name, with what to write instead; None if there can."""
-    better = re.sub(r"\W+|_+", "_", name.lower()).strip("_").lstrip("0123456789_")
+    """The reason why the name cannot be used, with another name to use; None if it can."""
+    valid = re.sub(r"\W+|_+", "_", name.lower()).strip("_").lstrip("0123456789_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        words = f"Write {better}, for example: " if better else ""
-        return f"{words}a name is made of small letters, digits and _, and {name!r} is not."
+        advice = f"Write {valid}, for example: " if valid else ""
+        return f"{advice}a name has only lower-case letters, digits and _, unlike {name!r}."
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        return f"Write {name}_app, for example: {name!r} is a word of Python."
+        return f"Write {name}_app, for example: {name!r} is a Python keyword."
     if len(name) > 40:
-        return f"Write a name of at most 40 letters: {name!r} has {len(name)}."
+        return f"Write a name of at most 40 characters: {name!r} has {len(name)}."
     if directory.exists():
         return f"Choose another name: apps/{name} exists."
     for config in apps.get_app_configs():
@@ -75,9 +76,9 @@ def refusal(name: str, directory: Path) -> str | None:
 
 
 def installed(source: str, app: str) -> str:
-    """The settings file with the app added to its last list of INSTALLED_APPS.
+    """The source of the settings with the app added to the last list of INSTALLED_APPS.
 
-    Raises SyntaxError where the source is not Python.
+    Raises SyntaxError if the source is not valid Python.
     """
     lists = [
         node.value

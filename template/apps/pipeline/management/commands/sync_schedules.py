@@ -7,30 +7,30 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from kombu.utils.imports import symbol_by_name
 
-from apps.pipeline import status
-from apps.pipeline.sync import sync
+from apps.pipeline.beat.sync import sync
+from apps.pipeline.status.parts import leader
 
 
 class Command(BaseCommand):
-    help = "Write the schedules that code declares to the database, for Beat and the admin."
+    help = "Write the declared schedules to the database, for Beat and the admin."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="say what would change")
+        parser.add_argument("--dry-run", action="store_true", help="show the changes only")
         parser.add_argument(
-            "--check", action="store_true", help="the same, and exit 1 if anything would"
+            "--check", action="store_true", help="show the changes only, and exit with 1 if any"
         )
         parser.add_argument(
-            "--drop", action="store_true", help="remove them, from a scheduler that Beat has left"
+            "--drop", action="store_true", help="remove them from a scheduler that is not used now"
         )
 
     def handle(self, *args: Any, dry_run: bool, check: bool, drop: bool, **options: Any) -> None:
         if not drop and not apps.is_installed("django_celery_beat"):
-            self.stdout.write("Nothing to do: this scheduler reads the code when it starts.")
+            self.stdout.write("Nothing to do: Beat reads the declared schedules when it starts.")
             return
         try:
-            changes = drop_from_the_scheduler_left() if drop else sync(dry_run=dry_run or check)
+            changes = drop_declared() if drop else sync(dry_run=dry_run or check)
         except DatabaseError as error:
-            raise CommandError(f"{error}: is the database up, and did migrate run?") from error
+            raise CommandError(f"{error} Start the database, or run migrate first.") from error
         for change in changes:
             self.stdout.write(f"Schedule {change}")
         if not changes:
@@ -39,11 +39,14 @@ class Command(BaseCommand):
             raise CommandError("The schedules in the database differ from the code: run migrate.")
 
 
-def drop_from_the_scheduler_left() -> list[str]:
-    """Raise CommandError where a Beat still works with it."""
+def drop_declared() -> list[str]:
+    """Remove the declared schedules from the scheduler's store.
+
+    Raises CommandError if a Beat still uses it.
+    """
     app = app_or_default()
-    if (leader := status.leader()) and leader.ok:
-        raise CommandError("A Beat leads with this scheduler: stop it first, nothing is removed.")
+    if (part := leader()) and part.ok:
+        raise CommandError("A Beat uses this scheduler. Stop it first. Nothing was removed.")
     if apps.is_installed("django_celery_beat"):
         return sync(drop=True)
     scheduler = symbol_by_name(app.conf.beat_scheduler)(app, lazy=True)

@@ -1,0 +1,52 @@
+"""A bare Django project with Celery, by Django's and Celery's own first steps."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SETTINGS = """
+import os
+
+INSTALLED_APPS += ["shop"]
+CELERY_BROKER_URL = os.environ["BROKER"]
+CELERY_RESULT_BACKEND = os.environ["RESULTS"]
+"""
+
+APPLICATION = """
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+"""
+
+PACKAGE = """
+from .celery import app as celery_app
+
+__all__ = ("celery_app",)
+"""
+
+TASKS = """
+from celery import shared_task
+
+
+@shared_task
+def ping():
+    return "pong"
+"""
+
+
+def start_project(directory: Path) -> None:
+    directory.mkdir()
+    command = [sys.executable, "-m", "django", "startproject", "shop", str(directory)]
+    subprocess.run(command, check=True)
+    package = directory / "shop"
+    with (package / "settings.py").open("a") as settings:
+        settings.write(SETTINGS)
+    (package / "celery.py").write_text(APPLICATION)
+    (package / "__init__.py").write_text(PACKAGE)
+    (package / "tasks.py").write_text(TASKS)

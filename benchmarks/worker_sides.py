@@ -1,0 +1,100 @@
+"""The two sides of benchmarks/worker.py: how their processes start, and what these use."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "template"))
+
+from apps.pipeline.broker.embedded import end_with_parent
+from apps.pipeline.broker.embedded import server as server
+
+ROOT = Path(__file__).resolve().parent.parent
+CLIENT = ROOT / "benchmarks" / "worker_client.py"
+PROCESSES = 2  # of each worker's pool
+TIMEOUT = 120  # seconds for any single step
+TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds of CPU are counted in these
+
+
+@dataclass(frozen=True)
+class Side:
+    """An application, and how its processes are started."""
+
+    directory: Path
+    app: str  # what `celery -A` names
+    tasks: str  # the module with the task `ping`
+    variables: dict[str, str]
+
+    def environment(self) -> dict[str, str]:
+        named = ("CELERY_", "DJANGO_")
+        inherited = {key: word for key, word in os.environ.items() if not key.startswith(named)}
+        return inherited | self.variables
+
+    def client(self, what: str, count: int) -> dict[str, Any]:
+        """The figures that worker_client.py prints."""
+        command = [sys.executable, str(CLIENT), self.tasks, what, str(count)]
+        process = subprocess.run(
+            command,
+            cwd=self.directory,
+            env=self.environment(),
+            timeout=TIMEOUT,
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        figures: dict[str, Any] = json.loads(process.stdout)
+        return figures
+
+    @contextmanager
+    def worker(self, log: Path) -> Iterator[int]:
+        """Run a worker; give the session that all of its processes are in."""
+        options = [f"--concurrency={PROCESSES}", "--loglevel=INFO"]
+        command = [sys.executable, "-m", "celery", "-A", self.app, "worker", *options]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                end_with_parent(command),
+                cwd=self.directory,
+                env=self.environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=60)
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)  # what is left of it, and its watcher
+
+
+def processes(session: int) -> Iterator[tuple[Path, list[str]]]:
+    """The directory in /proc of each process of the session, with the fields of its `stat`."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (directory / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            continue
+        name, _, rest = stat.partition(" (")[2].rpartition(") ")
+        fields = rest.split()
+        if int(fields[3]) == session and name not in ("sh", "sleep"):  # the watcher's
+            yield directory, fields
+
+
+def cpu(session: int) -> float:
+    """Seconds of CPU that the session's processes have used."""
+    return TICK * sum(int(fields[11]) + int(fields[12]) for _, fields in processes(session))
+
+
+def memory(session: int) -> float:
+    """MiB of the session's processes; what several share is divided among them."""
+    rollups = [(directory / "smaps_rollup").read_text() for directory, _ in processes(session)]
+    lines = [line.split() for rollup in rollups for line in rollup.splitlines()]
+    return sum(int(words[1]) for words in lines if words[0] == "Pss:") / 1024

@@ -1,0 +1,60 @@
+"""Installs this package in a Celery application."""
+
+from typing import Any
+
+from celery import Celery
+from celery.app.backends import BACKEND_ALIASES
+from celery.app.task import Task
+from celery.signals import import_modules, task_prerun
+from kombu.transport import TRANSPORT_ALIASES
+
+from apps.pipeline.conf import read_settings_directly
+from apps.pipeline.logs.ids import on_start
+
+TRANSPORTS = {
+    "amqp": "apps.pipeline.broker.amqp:AMQPTransport",
+    "amqps": "apps.pipeline.broker.amqp:AMQPSTransport",
+    "redis": "apps.pipeline.broker.redis.transport:Transport",
+    "rediss": "apps.pipeline.broker.redis.transport:Transport",
+    "sentinel": "apps.pipeline.broker.redis.transport:SentinelTransport",
+    "sqs": "apps.pipeline.broker.sqs.transport:Transport",
+}
+RESULT_BACKENDS = {
+    "redis": "apps.pipeline.broker.redis.results:RedisBackend",
+    "rediss": "apps.pipeline.broker.redis.results:RedisBackend",
+    "sentinel": "apps.pipeline.broker.redis.results:SentinelBackend",
+}
+WORKER_STEPS = (
+    "apps.pipeline.worker.timeouts:WorkerTimeouts",
+    "apps.pipeline.worker.lease:Lease",
+    "apps.pipeline.worker.shutdown:SoftShutdown",
+)
+CONSUMER_STEPS = ("apps.pipeline.worker.heartbeat:Heartbeat",)
+
+
+def install(app: Celery) -> None:
+    """Install this package's transports, backends, queues, tasks and steps in an application.
+
+    Call it before the application is used. The transports and result backends apply to all
+    applications of the process, because kombu and Celery have one table of URL schemes each. The
+    class of requests and the signal apply to them too.
+    """
+    TRANSPORT_ALIASES.update(TRANSPORTS)
+    BACKEND_ALIASES.update(RESULT_BACKENDS)
+    app.amqp_cls = "apps.pipeline.broker.queues:AMQP"
+    app.task_cls = "apps.pipeline.worker.task:Task"
+    app.events.dispatcher_cls = "apps.pipeline.worker.history:Dispatcher"
+    # For all tasks, even those with a base class from a library.
+    Task.Request = "apps.pipeline.worker.request:Request"
+    task_prerun.connect(on_start)
+    app.steps["worker"].update(WORKER_STEPS)
+    app.steps["consumer"].update(CONSUMER_STEPS)
+    app.on_after_configure.connect(read_settings_directly)
+    import_modules.connect(check_configuration, sender=app)
+
+
+def check_configuration(**kwargs: Any) -> None:
+    """Before worker or Beat starts, check the configuration. If there are errors, exit."""
+    from apps.pipeline.checks.report import report_and_exit
+
+    report_and_exit()

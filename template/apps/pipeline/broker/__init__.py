@@ -1,0 +1,1 @@
+"""Kombu transports that do not lose messages on reconnect and do not block publishers."""

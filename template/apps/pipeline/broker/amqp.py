@@ -1,0 +1,83 @@
+"""Kombu's AMQP transports, with a timeout for the answers of the broker."""
+
+from typing import Any
+
+from amqp.exceptions import IrrecoverableConnectionError
+from kombu.exceptions import OperationalError
+from kombu.transport import pyamqp
+
+
+class UnansweredError(OperationalError, IrrecoverableConnectionError):
+    """The broker did not answer in time. It may have the message, so do not send it again.
+
+    Delete this class together with AnswerTimeoutMixin.
+    """
+
+
+class AnswerTimeoutMixin:
+    """Mixin: wait at most `answer_timeout` seconds for an answer. This is a transport option.
+
+    A frozen broker keeps its connections open, and py-amqp waits for it for ever. Seen in py-amqp
+    5.4.2 (py-amqp #279, celery #6911). Delete this, UnansweredError and the option once py-amqp has
+    a timeout for all answers.
+    """
+
+    connection: Any
+
+    def wait(
+        self,
+        method: Any,
+        callback: Any = None,
+        timeout: float | None = None,
+        returns_tuple: bool = False,
+    ) -> Any:
+        link = self.connection
+        timeout = timeout or link.answer_timeout
+        try:
+            return super().wait(method, callback, timeout, returns_tuple)  # type: ignore[misc]
+        except TimeoutError:
+            # Close the connection: a late answer would be read as the answer to the next request.
+            link.sock.settimeout(0)  # do not wait for the end of the TLS session
+            link.collect()
+            raise UnansweredError(f"no answer within {timeout:g} s") from None
+
+
+class AMQPChannel(AnswerTimeoutMixin, pyamqp.Channel):
+    """A channel with the timeout. It lets the messages of expired tasks reach a worker.
+
+    RabbitMQ would drop such a message: no worker revokes the task, nothing is logged, and a caller
+    waits for its result for ever. Seen in celery 5.7.0 (not reported yet). Delete
+    `prepare_message` once fixed.
+    """
+
+    def prepare_message(  # type: ignore[override]
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        if properties and "task" in (headers or {}):
+            properties = {key: value for key, value in properties.items() if key != "expiration"}
+        return super().prepare_message(
+            body, priority, content_type, content_encoding, headers, properties, **options
+        )
+
+
+class AMQPConnection(AnswerTimeoutMixin, pyamqp.Connection):
+    Channel = AMQPChannel
+
+    def __init__(self, *args: Any, answer_timeout: float = 30, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.answer_timeout = answer_timeout
+
+
+class AMQPTransport(pyamqp.Transport):
+    Connection = AMQPConnection
+
+
+class AMQPSTransport(AMQPTransport, pyamqp.SSLTransport):
+    """The same, with TLS."""

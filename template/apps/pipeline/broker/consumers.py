@@ -1,0 +1,61 @@
+"""Records which workers consume a queue, to find queues without a consumer.
+
+RabbitMQ counts consumers. On Redis each worker records its queues when it writes its heartbeat. On
+SQS only the heartbeat file lists the queues, so they are known only on the machine of the worker.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import Celery
+from kombu import Connection
+
+from apps.pipeline.liveness import heartbeat
+
+KEY = "pipeline.takers"  # a sorted set: queue and worker, with the time of the record
+
+
+def record(app: Celery, worker: str, queues: Iterable[str]) -> None:
+    """Record that this worker consumes these queues. Raises the broker's connection errors."""
+    members = [json.dumps([queue, worker]) for queue in queues]
+    with app.connection_for_write() as link, _redis(link) as client:
+        if members and client:
+            now = client.time()[0]
+            client.zadd(KEY, dict.fromkeys(members, now))
+            if old := client.zrange(KEY, 0, now - 10 * heartbeat.STALE_AFTER, byscore=True):
+                client.zrem(KEY, *old)
+
+
+def remove(app: Celery, worker: str, queues: Iterable[str]) -> None:
+    """Remove the record of this worker. Raises the broker's connection errors."""
+    members = [json.dumps([queue, worker]) for queue in queues]
+    with app.connection_for_write() as link, _redis(link) as client:
+        if members and client:
+            client.zrem(KEY, *members)
+
+
+def by_queue(link: Connection) -> dict[str, list[str]] | None:
+    """The workers that consume each queue; None on a broker other than Redis."""
+    with _redis(link) as client:
+        if client is None:
+            return None
+        since = client.time()[0] - heartbeat.STALE_AFTER
+        workers: dict[str, list[str]] = {}
+        for member in client.zrange(KEY, since, "inf", byscore=True):
+            queue, worker = json.loads(member)
+            workers.setdefault(queue, []).append(worker)
+        return workers
+
+
+@contextmanager
+def _redis(link: Connection) -> Iterator[Any]:
+    """A client of the broker; None if it is not a Redis."""
+    if link.transport.driver_type != "redis":
+        yield None
+        return
+    link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+    channel: Any
+    with link.channel() as channel:
+        yield channel._create_client()

@@ -1,0 +1,20 @@
+"""Formats the URLs and errors of brokers and result backends for messages."""
+
+from kombu.utils.url import maybe_sanitize_url
+
+
+def without_passwords(urls: str) -> str:
+    """Hide the passwords in a URL, or in several URLs with ; between them.
+
+    Kombu hides only that of the first URL. Seen in kombu 5.7.0 (not reported yet). Delete the split
+    once fixed.
+    """
+    return ";".join(maybe_sanitize_url(url) for url in urls.split(";"))
+
+
+def short_reason(error: object) -> str:
+    """The message of a client's error, without the internals that Sentinel clients add.
+
+    Seen in redis-py 8.1.0 (not reported yet). Delete this once fixed.
+    """
+    return str(error).partition(" : <")[0]

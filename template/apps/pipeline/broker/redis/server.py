@@ -1,0 +1,42 @@
+"""Asks a Redis server whether the transport works with it, and whether a program listens."""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+OLDEST = (6, 2)
+
+
+def unsupported(link: Any) -> str | None:
+    """The reason why workers cannot use this broker, as a part of a sentence; None if they can.
+
+    Raises the broker's connection errors.
+    """
+    if not getattr(link.transport, "has_leases", False):
+        return None
+    try:
+        info = link.default_channel._create_client().info("server")
+    except ResponseError:  # the Redis user has no permission for INFO
+        return None
+    if info.get("redis_mode") == "cluster":
+        return (
+            "is a Redis Cluster, in which one script cannot reach all queues: "
+            "set CELERY_BROKER_URL to a Redis that is not a cluster, or to Sentinels."
+        )
+    version = str(info.get("redis_version", ""))
+    if version and tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        return f"is Redis {version}: install Redis 6.2 or newer, or Valkey."
+    return None
+
+
+def has_subscribers(link: Any) -> bool:
+    """Whether a program may receive what is broadcast, for example another worker.
+
+    Raises the broker's connection errors.
+    """
+    if not getattr(link.transport, "has_leases", False):
+        return True  # other brokers do not tell
+    try:
+        return bool(link.default_channel._create_client().pubsub_numpat())
+    except ResponseError:  # the Redis user has no permission for PUBSUB
+        return True

@@ -1,0 +1,96 @@
+"""The transport, which `apps.pipeline.application` registers for the scheme `sqs`.
+
+Kombu does not extend a visibility timeout, so a task that takes longer runs twice. Seen in kombu
+5.7.0 (celery #3270). Once fixed, delete all but `_on_messages_ready`.
+"""
+
+import time
+from typing import Any
+
+from kombu.transport import SQS
+
+from apps.pipeline.broker.sqs import lease
+
+
+class QoS(SQS.QoS):
+    """The messages that a worker has taken, each with its lease.
+
+    SQS can delete a message even if another worker has received it since. So a worker that lost
+    its lease, for example because it was frozen, does not delete or return the message.
+    """
+
+    channel: Any
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        super().append(message, delivery_tag)
+        info = message.delivery_info
+        if lease.is_renewed() and "sqs_queue" in info:
+            url, key = info["sqs_queue"], info.get("routing_key")
+            queue = self.channel.canonical_queue_name(key) if key else None
+            since = self.channel.asked_at.get(url, time.monotonic())
+            lease.held[delivery_tag] = lease.Held(queue, url, since)
+
+
+class Channel(SQS.Channel):
+    QoS = QoS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.asked_at: dict[str, float] = {}  # by queue URL, the time of the last receive request
+        super().__init__(*args, **kwargs)
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        if lease.release(delivery_tag):
+            super().basic_ack(delivery_tag, multiple)
+        else:
+            self.qos.ack(delivery_tag)
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if lease.release(delivery_tag):
+            super().basic_reject(delivery_tag, requeue)
+        else:
+            self.qos.ack(delivery_tag)
+
+    def _restore(self, message: Any, *args: Any) -> None:
+        if lease.release(message.delivery_tag):
+            super()._restore(message, *args)
+
+    def _get_from_sqs(
+        self, queue_name: str, queue_url: str, connection: Any, count: int = 1, callback: Any = None
+    ) -> Any:
+        self.asked_at[queue_url] = time.monotonic()
+        return connection.receive_message(
+            queue_name,
+            queue_url,
+            number_messages=count,
+            visibility_timeout=lease.SECONDS if lease.is_renewed() else None,
+            wait_time_seconds=self.wait_time_seconds,
+            callback=callback,
+        )
+
+    def _receive_message(  # without an event loop, as with gevent
+        self: Any,
+        queue: str,
+        max_number_of_messages: int = 1,
+        wait_time_seconds: int | None = None,
+    ) -> Any:
+        if not lease.is_renewed():
+            return super()._receive_message(queue, max_number_of_messages, wait_time_seconds)  # type: ignore[misc]
+        url = self._new_queue(queue)
+        self.asked_at[url] = time.monotonic()
+        return self.sqs(queue=queue).receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=max_number_of_messages,
+            VisibilityTimeout=lease.SECONDS,
+            WaitTimeSeconds=wait_time_seconds or self.wait_time_seconds,
+            **{name: value for name, value in self.get_message_attributes.items() if value},
+        )
+
+    def _on_messages_ready(self, queue: str, name: str, messages: Any) -> Any:
+        # After an error response or a timeout, kombu calls `get` on an empty list. This raises
+        # AttributeError, which stops the worker. Seen in kombu 5.7.0 (not reported yet). Delete
+        # this once fixed.
+        return super()._on_messages_ready(queue, name, messages or {})  # type: ignore[misc]
+
+
+class Transport(SQS.Transport):
+    Channel = Channel

@@ -1,0 +1,22 @@
+"""Checks the function that is told of failed tasks."""
+
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+from django.utils.module_loading import import_string
+
+
+def notify() -> Iterator[CheckMessage]:
+    path = settings.FAILED_TASK_NOTIFY
+    if not path:
+        return
+    try:
+        callable_ = callable(import_string(path))
+    except ImportError:
+        callable_ = False
+    if not callable_:
+        text = f"FAILED_TASK_NOTIFY is {path!r}, which is not a function that can be imported."
+        yield Error(
+            text, "Write its path, for example apps.shop.services.tell.", id="pipeline.E018"
+        )

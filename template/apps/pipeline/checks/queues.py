@@ -1,0 +1,57 @@
+"""Checks the queues that tasks are sent to."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from celery import current_app
+from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
+
+from apps.pipeline import schedules
+from apps.pipeline.broker import queues
+from apps.pipeline.checks.suggestions import did_you_mean
+
+
+def undeclared_queues() -> Iterator[CheckMessage]:
+    """Find queues that a route, a task or a schedule names and that are not declared."""
+    schedules.import_tasks()
+    conf, known = current_app.conf, queues.declared(current_app.conf)
+    named = list(_routed(conf.task_routes))
+    named += [
+        (f"The task {name}", getattr(task, "queue", None))
+        for name, task in current_app.tasks.items()
+    ]
+    for name, entry in conf.beat_schedule.items():
+        named.append((f"Schedule {name!r}", entry.get("options", {}).get("queue")))
+    with suppress(ImproperlyConfigured):  # E006 reports it
+        named += [
+            (f"Schedule {name!r}", schedule.queue)
+            for name, schedule in schedules.declared().items()
+        ]
+    for place, queue in named:
+        name = getattr(queue, "name", queue)
+        if name and name not in known:
+            message = f"{place} names the queue {name!r}, which no worker consumes."
+            yield Error(message, declaration(name, known), id="pipeline.E014")
+
+
+def declaration(name: str, known: list[str]) -> str:
+    """Say how to declare a queue, and which known name is similar."""
+    every = ", ".join(f'Queue("{each}")' for each in [*known, name])
+    hint = f"Declare it in config/settings/project.py: CELERY_TASK_QUEUES = [{every}]"
+    return " ".join(filter(None, [did_you_mean(name, known), hint]))
+
+
+def _routed(routes: Any) -> Iterator[tuple[str, Any]]:
+    """The queue of each route, except queues that a function returns."""
+    if isinstance(routes, Mapping):
+        for pattern, route in routes.items():
+            queue = route.get("queue") if isinstance(route, Mapping) else route
+            yield f"The route of {getattr(pattern, 'pattern', pattern)}", queue
+    elif isinstance(routes, list | tuple):
+        if len(routes) == 2 and isinstance(routes[0], str | re.Pattern):
+            routes = [{routes[0]: routes[1]}]
+        for route in routes:
+            yield from _routed(route)

@@ -1,0 +1,79 @@
+"""Checks of the declared schedules and the scheduler."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from importlib.util import find_spec
+from typing import Any, get_args
+
+from celery import current_app
+from celery.utils.imports import load_extension_class_names, symbol_by_name
+from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
+
+from apps.pipeline import schedules
+from apps.pipeline.checks.suggestions import did_you_mean
+from apps.pipeline.checks.urls import REDIS, broker_urls, scheme
+
+SECOND, HALF_AN_HOUR = timedelta(seconds=1), timedelta(minutes=30)
+
+
+def declarations() -> Iterator[CheckMessage]:
+    """Check the schedules in each `schedules.py` and in CELERY_BEAT_SCHEDULE."""
+    try:
+        declared = schedules.declared()
+    except ImproperlyConfigured as error:
+        yield Error(str(error), id="pipeline.E006")
+        return
+    tasks = {name: schedule.task for name, schedule in declared.items()}
+    tasks |= {name: entry["task"] for name, entry in current_app.conf.beat_schedule.items()}
+    for name, task in tasks.items():
+        if problem := schedules.unknown_task(task):
+            yield Error(f"Schedule {name!r}: {problem}", id="pipeline.E005")
+    for name, schedule in declared.items():
+        if problem := unusable(schedule):
+            yield Error(f"Schedule {name!r}: {problem}", id="pipeline.E006")
+
+
+def unusable(schedule: schedules.Schedule) -> str | None:
+    match schedule.when:
+        case timedelta() as interval if interval <= timedelta(0):
+            return "the interval is not positive."
+        case timedelta() as interval if interval > HALF_AN_HOUR and interval % SECOND:
+            return "the interval is longer than half an hour: round it to whole seconds."
+        case datetime(tzinfo=None):
+            return "the datetime has no time zone: add tzinfo=UTC, for example."
+        case schedules.Solar(event=event) if event not in get_args(schedules.SolarEvent):
+            hint = did_you_mean(event, get_args(schedules.SolarEvent))
+            return f"{event!r} is not a solar event. {hint}"
+        case schedules.Solar() if find_spec("ephem") is None:
+            return "events of the sun need the package ephem: uv add ephem"
+    if schedule.expires is not None and schedule.expires <= timedelta(0):
+        return "`expires` is not positive."
+    try:
+        schedules.celery_schedule(schedule.when)
+        json.dumps([list(schedule.args), dict(schedule.kwargs)])
+    except Exception as error:  # different kinds of schedules raise different errors
+        return str(error.args[0] if error.args else error)
+    return None
+
+
+def scheduler() -> Iterator[CheckMessage]:
+    """Check the scheduler class of Beat."""
+    conf = current_app.conf
+    path, problem = conf.beat_scheduler, None
+    known: Any = load_extension_class_names("celery.beat_schedulers")
+    try:
+        symbol_by_name(path, dict(known))
+    except Exception as error:  # an import can raise anything
+        problem = f"cannot be imported ({error})."
+    else:
+        kind = scheme(conf.get("redbeat_redis_url") or broker_urls()[0])
+        if "redbeat" in path.lower() and kind not in (*REDIS, "redis-sentinel", "unix"):
+            problem = f"needs a Redis, but CELERY_REDBEAT_REDIS_URL has the scheme {kind}."
+    if problem:
+        hint = "Set CELERY_BEAT_SCHEDULER to database, redbeat or file."
+        if "redbeat" in path and "No module" in problem:
+            answer = "uvx copier update -r :current: --defaults -d beat_scheduler=redbeat"
+            hint = f"To add RedBeat's code, change the answer: {answer}"
+        yield Error(f"The scheduler {path} {problem}", hint, id="pipeline.E007")

@@ -1,0 +1,110 @@
+"""Stores a failed task in the database."""
+
+import logging
+from typing import Any
+
+from celery import current_app, uuid
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
+from kombu import Message
+from kombu.exceptions import OperationalError
+
+from apps.pipeline.broker.queues import HIDDEN
+from apps.pipeline.failed.message import NotKeptError, message
+from apps.pipeline.failed.models import FailedTask, Reason
+
+logger = logging.getLogger(__name__)
+
+STORE = "apps.pipeline.failed.tasks.store"
+NOTIFY = "apps.pipeline.failed.tasks.notify"
+ERROR_LENGTH = 1000  # characters of an error; the traceback has all of it
+
+
+def record(
+    reason: Reason, request: Any, args: Any, kwargs: Any, *, later: bool = False, **fields: Any
+) -> bool:
+    """Store a failed task, and return whether it is stored or a task will store it.
+
+    With `later`, or if the database does not answer, send a task that stores it. It never raises,
+    because the worker has to acknowledge the message of the failed task.
+    """
+    task_id, name = fields["task_id"], fields["name"]
+    try:
+        row = {"reason": reason.value, **fields}
+        try:
+            row["message"] = message(name, args, kwargs, request)
+        except NotKeptError as error:
+            if reason == Reason.UNKNOWN:  # the queue keeps its message
+                logger.warning(
+                    "The unknown task %s[%s] stays in the queue: %s", name, task_id, error
+                )
+                return False
+            row |= {"message": "", "obstacle": str(error)}
+        _store_or_send(row, later)
+    except Exception:
+        logger.exception("The failed task %s[%s] is not kept", name, task_id)
+        return False
+    return True
+
+
+def record_message(
+    reason: Reason, received: Message, error: str, queue: str = "", *, later: bool = False
+) -> bool:
+    """Store a message with which no task was run, as `record` does."""
+    headers = received.headers or {}
+    try:
+        args, kwargs, embedded = received.decode()
+    except Exception:
+        args, kwargs, embedded = (), {}, {HIDDEN: True}
+        error += f"\n{received.body!r}"[:ERROR_LENGTH]
+    return record(
+        reason,
+        {**headers, **embedded, "delivery_info": received.delivery_info},
+        args,
+        kwargs,
+        task_id=headers.get("id") or uuid(),
+        name=headers.get("task") or "(none)",
+        error=error,
+        queue=queue,
+        later=later,
+    )
+
+
+def store(row: dict[str, Any]) -> None:
+    """Write the row. If the task failed before, update its row. Raises DatabaseError."""
+    failed, _ = FailedTask.objects.update_or_create(task_id=row["task_id"], defaults=row)
+    if settings.FAILED_TASK_NOTIFY:
+        current_app.send_task(NOTIFY, [failed.pk], ignore_result=True)
+
+
+def _store_or_send(fields: dict[str, Any], later: bool) -> None:
+    # PostgreSQL does not store NUL characters.
+    row = {key: _without_nul(value) for key, value in fields.items()}
+    if later:
+        try:
+            current_app.send_task(STORE, [row], ignore_result=True)
+        except OperationalError as error:
+            logger.warning("No task can store the failed task: %s", error)
+        else:
+            return
+    _close_lost_connections()
+    try:
+        store(row)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning(
+            "The failed task %s[%s] is stored later: %s", row["name"], row["task_id"], error
+        )
+        current_app.send_task(STORE, [row], ignore_result=True)
+    finally:
+        _close_lost_connections()
+
+
+def _close_lost_connections() -> None:
+    """Close them as Django does between requests: the database may have restarted."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _without_nul(value: Any) -> Any:
+    return value.replace("\0", "") if isinstance(value, str) else value

@@ -1,0 +1,73 @@
+"""Records each task that failed for good, in the process of the worker that notices it."""
+
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery._state import get_current_worker_task
+from celery.app.task import Context
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import task_failure, task_internal_error, task_revoked
+from django.conf import settings
+
+from apps.pipeline.broker.queues import queue_of
+from apps.pipeline.failed.models import Reason
+from apps.pipeline.failed.record import ERROR_LENGTH, STORE, record
+
+
+def connect() -> None:
+    task_failure.connect(on_failure, weak=False, dispatch_uid="pipeline.failed")
+    task_internal_error.connect(on_failure, weak=False, dispatch_uid="pipeline.internal")
+    if settings.KEEP_REVOKED_TASKS:
+        task_revoked.connect(on_revoked, weak=False, dispatch_uid="pipeline.revoked")
+
+
+def on_failure(
+    sender: Any, task_id: str, exception: Any, args: Any, kwargs: Any, einfo: Any, **others: Any
+) -> None:
+    """Handle `task_failure`: no retry is left, the process was killed, or a time limit passed.
+
+    Also handle `task_internal_error`: the result backend did not store the error of the task.
+    """
+    request = Context(others["request"]) if others.get("request") else sender.request
+    if request.is_eager or sender.name == STORE:
+        return
+    reason = Reason.ERROR
+    if isinstance(exception, WorkerLostError):
+        reason = Reason.KILLED
+    elif isinstance(exception, TimeLimitExceeded | SoftTimeLimitExceeded):
+        reason = Reason.TIME_LIMIT
+    record(
+        reason,
+        request,
+        args,
+        kwargs,
+        later=get_current_worker_task() is None,  # the event loop must not wait for the database
+        task_id=task_id,
+        name=sender.name,
+        error=f"{type(exception).__name__}: {exception}"[:ERROR_LENGTH],
+        traceback=str(einfo.traceback) if einfo else "",
+        **_place(sender.app, request),
+    )
+
+
+def on_revoked(sender: Any, request: Any, expired: bool, signum: Any, **others: Any) -> None:
+    """Handle `task_revoked`. `request` is the Context that the worker has made for the task."""
+    record(
+        Reason.EXPIRED if expired else Reason.REVOKED,
+        request,
+        request.args,
+        request.kwargs,
+        later=True,
+        task_id=request.id,
+        name=sender.name,
+        error=f"signal {signum}" if signum else "",
+        **_place(sender.app, request),
+    )
+
+
+def _place(app: Any, request: Any) -> dict[str, Any]:
+    return {
+        "queue": queue_of(app, request.delivery_info) or "",
+        "worker": request.hostname or "",
+        "attempts": (request.retries or 0) + 1,
+    }

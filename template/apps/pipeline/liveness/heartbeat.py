@@ -1,0 +1,46 @@
+"""Heartbeats. Each process writes a file, and the age of the file shows whether it works."""
+
+import socket
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from django.conf import settings
+
+# Seconds between two heartbeats, and the age after which a process counts as stuck. That age is six
+# intervals, because a worker can miss some heartbeats when it starts or reconnects.
+INTERVAL = 5
+STALE_AFTER = 30
+
+
+def _file(role: str, node: str) -> Path:
+    directory: Path = settings.RUNTIME_DIR
+    parts = [f"{role}@{socket.gethostname()}", quote(node, safe="@"), "heartbeat"]
+    return directory / ".".join(filter(None, parts))
+
+
+def beat(role: str, lines: str = "", *, node: str = "") -> None:
+    """Write the heartbeat of a role, `worker` or `beat`, on this machine.
+
+    A worker passes its node name, because a machine can have several workers, and a line for each
+    queue that it consumes.
+    """
+    _file(role, node).write_text(lines)
+
+
+def stop(role: str, *, node: str = "") -> None:
+    """Delete the heartbeat of a process that has stopped."""
+    _file(role, node).unlink(missing_ok=True)
+
+
+def age(role: str) -> float | None:
+    """Seconds since the latest heartbeat of a role on this machine; None if there is none."""
+    times = [file.stat().st_mtime for file in settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat")]
+    return max(0.0, time.time() - max(times)) if times else None
+
+
+def lines(role: str) -> set[str]:
+    """The lines in the recent heartbeats of a role on this machine."""
+    files = settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat")
+    alive = [file for file in files if time.time() - file.stat().st_mtime < STALE_AFTER]
+    return {line for file in alive for line in file.read_text().splitlines()}

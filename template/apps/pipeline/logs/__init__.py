@@ -1,0 +1,1 @@
+"""Adds ids to each line of the log, and removes arguments and results from Celery's lines."""

@@ -1,0 +1,34 @@
+"""Sends what is left in the outbox. Beat's leader does this in each tick."""
+
+import logging
+import time
+
+from celery import Celery
+from django.db import Error, close_old_connections, router
+
+from apps.pipeline.outbox import publishing
+from apps.pipeline.outbox.models import Message
+from apps.pipeline.outbox.record import Record
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 1.0  # for the outbox in each tick of Beat
+
+
+def relay(app: Celery, seconds: float = SECONDS) -> bool:
+    """Send the oldest messages, for at most `seconds`. Return whether more can be sent now.
+
+    Several relays can run at once. No transaction is open while a message is published.
+    """
+    alias, until = router.db_for_write(Message), time.monotonic() + seconds
+    try:
+        close_old_connections()
+        while not publishing.is_away() and time.monotonic() < until:
+            found = publishing.claim(publishing.due(alias))
+            if not found:
+                return False
+            publishing.send(app, [(row, Record.loads(row.record)) for row in found], until)
+    except Error as error:
+        logger.warning("The outbox cannot be read: %s", error)
+        return False
+    return not publishing.is_away()

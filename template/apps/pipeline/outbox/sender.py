@@ -1,0 +1,74 @@
+"""Sends tasks through the outbox."""
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.app.backends import BACKEND_ALIASES
+from django.db import router, transaction
+from kombu.exceptions import OperationalError
+
+from apps.pipeline.broker import queues
+from apps.pipeline.outbox import publishing
+from apps.pipeline.outbox.direct import directly, is_used
+from apps.pipeline.outbox.models import Message
+from apps.pipeline.outbox.record import ExpiredError, Record
+from apps.pipeline.outbox.results import noted
+
+RESULT_BACKENDS = {
+    "redis": "apps.pipeline.outbox.results:RedisBackend",
+    "rediss": "apps.pipeline.outbox.results:RedisBackend",
+    "sentinel": "apps.pipeline.outbox.results:SentinelBackend",
+    "rpc": "apps.pipeline.outbox.results:RPCBackend",
+}
+
+
+def install(app: Celery) -> None:
+    """Make an application send its tasks through the outbox."""
+    BACKEND_ALIASES.update(RESULT_BACKENDS)
+    app.amqp_cls = "apps.pipeline.outbox.sender:AMQP"
+    vars(app).pop("amqp", None)  # Celery's own, if something has used it
+
+
+class AMQP(queues.AMQP):
+    def _create_task_sender(self) -> Callable[..., Any]:
+        send = super()._create_task_sender()
+
+        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+            if not is_used():
+                return send(producer, name, message, **options)
+            record = Record.of(send, name, message, options)
+            record.calls = noted()
+            alias = router.db_for_write(Message)
+            if record.key or transaction.get_connection(alias).in_atomic_block:
+                publishing.store(self.app, record, name, alias)
+            elif error := self._refused(record, name, producer):
+                self._keep(record, name, alias, error)
+            return None
+
+        return send_task_message
+
+    def _refused(self, record: Record, name: str, producer: Any) -> OperationalError | None:
+        """Publish a message at once, outside of a transaction. Return the error if that failed."""
+        if publishing.is_away():
+            return OperationalError("The broker did not answer a moment ago.")
+        try:
+            with directly():
+                record.publish(self.app, producer)
+        except ExpiredError:
+            publishing.drop_expired(self.app, record, name)
+        except OperationalError as error:
+            publishing.pause()
+            return error
+        return None
+
+    def _keep(self, record: Record, name: str, alias: str, error: OperationalError) -> None:
+        """Store the message. If that fails too, raise the error of the broker."""
+        try:
+            publishing.keep(record, name, alias, error)
+        except Exception:  # the database is away too, or an event loop runs
+            raise error from error.__cause__
+
+    def prepare_delay(self) -> None:
+        if not is_used():
+            super().prepare_delay()

@@ -1,0 +1,41 @@
+"""An empty Redis, a connection to it, and what a test leaves in the process."""
+
+from collections.abc import Iterator
+
+import pytest
+from celery import current_app
+from kombu import Connection
+from redis import Redis
+
+from apps.pipeline.broker.redis import unacked
+
+
+@pytest.fixture
+def redis(broker_url: str) -> Iterator[Redis]:
+    with Redis.from_url(broker_url) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def link(broker_url: str, redis: Redis) -> Iterator[Connection]:
+    with Connection(broker_url) as link:
+        yield link
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> None:
+    """Forget the messages that channels of earlier tests have left. Later channels return them."""
+    unacked.to_acknowledge.clear()
+    unacked.to_return.clear()
+
+
+@pytest.fixture(autouse=True)
+def unchanged_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a test changes in Celery's configuration. A scheduler of redbeat updates it."""
+    changes: dict[str, object] = vars(current_app.conf)["changes"]
+    before = changes.copy()
+    yield
+    monkeypatch.undo()
+    changes.clear()
+    changes.update(before)

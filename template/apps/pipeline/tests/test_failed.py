@@ -1,0 +1,416 @@
+"""The failed tasks: what is kept of them, and how they run again."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery, chain, current_app, shared_task
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.result import AsyncResult
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
+
+if "apps.pipeline.failed" not in settings.INSTALLED_APPS:
+    pytest.skip("failed tasks are not kept", allow_module_level=True)
+
+from apps.pipeline.broker.queues import UNKNOWN_QUEUE
+from apps.pipeline.failed import again, record, tasks
+from apps.pipeline.failed.collect import collect
+from apps.pipeline.failed.message import NotKeptError, message
+from apps.pipeline.failed.models import FailedTask, Reason
+from apps.pipeline.failed.signals import on_revoked
+from apps.pipeline.testing import running
+from apps.pipeline.worker import consumer as consumers
+
+PAGE = "/admin/pipeline_failed/failedtask/"
+WAIT_TIMEOUT = 120  # seconds
+calls: list[Any] = []
+told: list[str] = []
+oven = SimpleNamespace(cold=True)
+
+
+@shared_task(name="mill.bake", max_retries=1, default_retry_delay=0)
+def bake(loaves: int, *, retries: int = 0) -> int:
+    calls.append(loaves)
+    if bake.request.retries < retries:
+        raise bake.retry()
+    if oven.cold:
+        raise ValueError(f"no {loaves} loaves\0in a cold oven")
+    return loaves
+
+
+@shared_task(name="mill.sell")
+def sell(loaves: int) -> int:
+    return loaves * 3
+
+
+@shared_task(name="mill.pay", hide_arguments=True, max_retries=1, default_retry_delay=0)
+def pay(card: str) -> None:
+    request: Any = pay.request
+    calls.append((request.argsrepr, request.kwargsrepr))
+    if pay.request.retries < 1:
+        raise pay.retry()
+    raise ValueError("declined")
+
+
+@shared_task(name="mill.burn", max_retries=0)
+def burn() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(name="mill.prove", soft_time_limit=1, time_limit=2)
+def prove(hours: int) -> None:
+    with suppress(SoftTimeLimitExceeded):
+        time.sleep(hours * 3600)
+    time.sleep(hours * 3600)
+
+
+@shared_task(name="mill.spoil")
+def spoil() -> None:
+    raise Reject("mouldy", requeue=False)
+
+
+def tell(failed: FailedTask) -> None:
+    told.append(str(failed))
+
+
+def wait_until(met: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not met():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def kept(count: int = 1) -> list[FailedTask]:
+    wait_until(lambda: FailedTask.objects.count() >= count, f"{count} failed tasks")
+    return list(FailedTask.objects.order_by("pk"))
+
+
+def failed(**fields: Any) -> FailedTask:
+    fields = {"task_id": "the-id", "name": sell.name, "reason": Reason.ERROR} | fields
+    fields = {"message": '{"args": [2], "kwargs": {}, "options": {}}'} | fields
+    return FailedTask.objects.create(**fields)
+
+
+@pytest.fixture(autouse=True)
+def nothing_called() -> None:
+    calls.clear()
+    told.clear()
+    oven.cold = True
+
+
+class TestKept:
+    def test_a_task_whose_retries_are_spent(self, live_worker: Celery) -> None:
+        sent = bake.apply_async([4], {"retries": 1}, priority=3)
+        [row] = kept()
+        assert calls == [4, 4]
+        assert (row.task_id, row.name, row.reason) == (sent.id, "mill.bake", "error")
+        assert row.error == "ValueError: no 4 loavesin a cold oven"
+        assert "in bake\n" in row.traceback
+        assert row.queue == live_worker.conf.task_default_queue
+        assert row.attempts == 2
+        assert row.worker
+        assert '"priority": 3' in row.message
+
+    def test_an_eager_task_is_not_kept(self, celery_app: Celery, db: None) -> None:
+        with pytest.raises(ValueError, match="cold oven"):
+            bake.delay(1)
+        assert not FailedTask.objects.exists()
+
+    @pytest.mark.parametrize("task", [burn, prove, spoil])
+    def test_a_task_of_which_the_main_process_learns(
+        self, live_app: Celery, transactional_db: None, broker_url: str, tmp_path: Path, task: Any
+    ) -> None:
+        arguments = [1] if task is prove else []
+        include = ("--include", __name__, "--concurrency", "1")
+        with running("worker", *include, broker=broker_url, directory=tmp_path):
+            sent = task.apply_async(arguments)
+            [row] = kept()
+        reasons = {
+            burn.name: Reason.KILLED,
+            prove.name: Reason.TIME_LIMIT,
+            spoil.name: Reason.ERROR,
+        }
+        assert (row.task_id, row.reason) == (sent.id, reasons[task.name])
+        assert row.queue == live_app.conf.task_default_queue
+        assert row.attempts == 1
+        assert f'"args": {arguments}' in row.message
+
+    def test_an_unknown_task_after_some_time(
+        self, live_worker: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 0.05)
+        monkeypatch.setattr(consumers, "UNKNOWN_OFFERS", 2)
+        live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], task_id="the-id")
+        [row] = kept()
+        assert (row.task_id, row.name, row.reason) == (
+            "the-id",
+            "shop.tasks.not_here_yet",
+            Reason.UNKNOWN,
+        )
+        with pytest.raises(ValueError, match="No task is registered as 'shop"):
+            again.run_again(row)
+        assert '"args": ["order", 7]' in row.message
+
+    @pytest.mark.parametrize(
+        ("headers", "body", "task_id"),
+        [({"task": "mill.sell", "id": "one"}, "{", "one"), ({}, "[]", "")],
+    )
+    def test_an_unreadable_message(
+        self, live_worker: Celery, headers: dict[str, str], body: str, task_id: str
+    ) -> None:
+        with live_worker.producer_or_acquire() as producer:
+            producer.publish(
+                body,
+                headers=headers,
+                content_type="application/json",
+                content_encoding="utf-8",
+                routing_key=live_worker.conf.task_default_queue,
+            )
+        [row] = kept()
+        assert row.reason == Reason.UNREADABLE
+        assert row.task_id == task_id or not task_id
+        assert not row.message
+        assert sell.delay(1).get(timeout=WAIT_TIMEOUT) == 3  # the worker continues
+
+    def test_messages_of_the_queue_of_unknown_tasks_are_collected(
+        self, live_app: Celery, db: None
+    ) -> None:
+        for number in range(2):
+            live_app.send_task(sell.name, [number], queue=UNKNOWN_QUEUE)
+        assert collect(live_app) == 2
+        assert [row.reason for row in kept(2)] == [Reason.UNKNOWN] * 2
+        assert collect(live_app) == 0
+
+    def test_an_unknown_task_with_hidden_arguments_stays_in_the_queue(
+        self, live_app: Celery, db: None
+    ) -> None:
+        live_app.send_task(sell.name, [1], queue=UNKNOWN_QUEUE, argsrepr="(hidden)")
+        live_app.send_task(sell.name, [2], queue=UNKNOWN_QUEUE)
+        assert collect(live_app) == 1
+        assert '"args": [2]' in kept()[0].message
+        with live_app.connection_for_read() as link:
+            received = link.SimpleQueue(UNKNOWN_QUEUE).get(timeout=WAIT_TIMEOUT)
+            received.ack()
+        assert received.payload[0] == [1]
+
+    @pytest.mark.filterwarnings("ignore:Exception raised outside body")
+    def test_a_task_whose_error_the_result_backend_does_not_take(
+        self, live_worker: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(*args: Any, **options: Any) -> None:
+            raise ConnectionError("no results")
+
+        monkeypatch.setattr(type(live_worker.backend), "mark_as_failure", away)
+        sent = bake.delay(4)
+        [row] = kept()
+        assert (row.task_id, row.reason) == (sent.id, Reason.ERROR)
+        assert row.queue == live_worker.conf.task_default_queue
+        assert "cold oven" in row.traceback
+
+    @pytest.mark.parametrize("expired", [True, False])
+    def test_a_revoked_task_if_the_project_wants_it(
+        self, live_worker: Celery, expired: bool
+    ) -> None:
+        request = SimpleNamespace(
+            id="the-id", args=[1], kwargs={}, delivery_info={}, hostname="one@here", retries=0
+        )
+        on_revoked(sell, request, expired=expired, signum=None)
+        assert kept()[0].reason == (Reason.EXPIRED if expired else Reason.REVOKED)
+
+    def test_when_the_database_answers_again(
+        self, live_worker: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write = record.store
+        errors = [OperationalError("away")] * 2
+
+        def store(row: dict[str, Any]) -> None:
+            if errors:
+                raise errors.pop()
+            write(row)
+
+        monkeypatch.setattr(record, "store", store)
+        sent = bake.delay(5)
+        [row] = kept()
+        assert not errors
+        assert row.task_id == sent.id
+
+
+class TestHiddenArguments:
+    def test_they_are_in_no_message_field_that_is_logged_and_not_kept(
+        self, live_worker: Celery
+    ) -> None:
+        pay.delay("4111 1111")
+        [row] = kept()
+        assert calls == [("(hidden)", "(hidden)")] * 2  # also in the retry
+        assert not row.message
+        assert "4111" not in repr(vars(row))
+        with pytest.raises(ValueError, match="The task hides its arguments"):
+            again.run_again(row)
+
+    def test_so_are_those_whose_representation_the_sender_gave(self, live_worker: Celery) -> None:
+        bake.apply_async([7], argsrepr="(a secret number)")
+        [row] = kept()
+        assert row.obstacle.startswith("The task hides its arguments")
+
+    @pytest.mark.parametrize("follower", [pay.s("4111"), sell.signature(argsrepr="x")])
+    def test_a_chain_with_a_task_that_hides_its_arguments_is_not_kept(
+        self, live_app: Celery, follower: Any
+    ) -> None:
+        request = {"chain": [sell.s(), chain(sell.s(), follower)]}
+        with pytest.raises(NotKeptError, match="that follows hides"):
+            message(sell.name, [], {}, request)
+
+
+def test_arguments_that_are_not_json_are_not_kept() -> None:
+    with pytest.raises(NotKeptError, match="not JSON"):
+        message(sell.name, [object()], {}, {})
+
+
+class TestRunAgain:
+    def test_it_runs_with_the_same_arguments_and_a_new_id(self, live_worker: Celery) -> None:
+        bake.delay(4)
+        [row] = kept()
+        oven.cold = False
+        new = again.run_again(row)
+        assert AsyncResult(new, app=live_worker).get(timeout=WAIT_TIMEOUT) == 4
+        row.refresh_from_db()
+        assert row.run_again_as == new
+        assert row.run_again_at
+
+    def test_the_rest_of_its_chain_follows(self, live_worker: Celery) -> None:
+        sent = chain(bake.s(4), sell.s()).delay()
+        [row] = kept()
+        oven.cold = False
+        again.run_again(row)
+
+        def result() -> object:
+            return AsyncResult(sent.id, app=live_worker).result
+
+        wait_until(lambda: result() == 12, "the end of the chain")  # it was the error before
+
+    def test_it_runs_once(self, live_app: Celery, db: None) -> None:
+        row = failed()
+        new = again.run_again(row)
+        for same in (row, FailedTask.objects.get()):
+            with pytest.raises(ValueError, match="It was run again before"):
+                again.run_again(same)
+        assert FailedTask.objects.get().run_again_as == new
+
+    def test_it_is_not_marked_if_the_broker_does_not_answer(
+        self, db: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: Any, **options: Any) -> None:
+            raise ConnectionRefusedError
+
+        monkeypatch.setattr(current_app.tasks[sell.name], "apply_async", refuse)
+        with pytest.raises(ConnectionRefusedError):
+            again.run_again(failed())
+        assert FailedTask.objects.get().run_again_as == ""
+
+
+def test_the_function_of_the_project_is_told(live_worker: Celery, settings: Any) -> None:
+    settings.FAILED_TASK_NOTIFY = f"{__name__}.tell"
+    sent = bake.delay(4)
+    wait_until(lambda: told, "a call")
+    assert told == [f"mill.bake[{sent.id}]"]
+
+
+def test_old_rows_are_deleted(db: None, settings: Any) -> None:
+    settings.FAILED_TASK_DAYS = 7
+    old = timezone.now() - timedelta(days=8)
+    failed(task_id="old", failed_at=old)
+    failed(task_id="new")
+    tasks.delete_old()
+    assert FailedTask.objects.get().task_id == "new"
+
+
+class TestAdmin:
+    def test_the_action_sends_the_tasks_and_logs_it(
+        self, admin_client: Client, live_worker: Celery
+    ) -> None:
+        rows = [failed(), failed(task_id="hidden", message="", obstacle="It hides <b>.")]
+        form = {"action": "run_again", "_selected_action": [row.pk for row in rows]}
+        page = admin_client.post(PAGE, form, follow=True).content.decode()
+        assert "Sent mill.sell again, as " in page
+        assert "It hides &lt;b&gt;." in page
+        rows[0].refresh_from_db()
+        assert (
+            LogEntry.objects.get().get_change_message() == f"Run again as {rows[0].run_again_as}."
+        )
+        assert AsyncResult(rows[0].run_again_as, app=live_worker).get(timeout=WAIT_TIMEOUT) == 6
+
+    @pytest.mark.parametrize("allowed", [True, False])
+    def test_the_action_needs_its_permission(
+        self, client: Client, django_user_model: Any, celery_app: Celery, db: None, allowed: bool
+    ) -> None:
+        user = django_user_model.objects.create_user("ada", password="x", is_staff=True)
+        codes = ["view_failedtask", *(["run_again"] if allowed else [])]
+        user.user_permissions.set(Permission.objects.filter(codename__in=codes))
+        client.force_login(user)
+        row = failed()
+        form = {"action": "run_again", "_selected_action": [row.pk]}
+        client.post(PAGE, form, follow=True)
+        row.refresh_from_db()
+        assert bool(row.run_again_as) == allowed
+
+    def test_a_page_shows_the_arguments_and_the_traceback_as_text(
+        self, admin_client: Client
+    ) -> None:
+        kept = '{"args": ["<b>"], "kwargs": {"to": 2}, "options": {}}'
+        row = failed(message=kept, traceback="<script>")
+        page = admin_client.get(f"{PAGE}{row.pk}/change/").content.decode()
+        assert "&quot;&lt;b&gt;&quot;, to=2" in page
+        assert "<script>" not in page.partition('id="content-main"')[2].partition("</form>")[0]
+        found = admin_client.get(PAGE, {"again": "no", "q": "the-id"}).content.decode()
+        assert "Delete selected failed tasks" in found
+        assert "1 failed task" in found
+
+
+class TestCommand:
+    def run(self, *arguments: str) -> str:
+        output = StringIO()
+        call_command("failed", *arguments, stdout=output)
+        return output.getvalue()
+
+    def test_it_lists_the_tasks_and_runs_them_again(self, celery_app: Celery, db: None) -> None:
+        failed(error="ValueError: no\nmore")
+        failed(task_id="other", message="", obstacle="It hides its arguments.")
+        listed = self.run()
+        assert "mill.sell[the-id]: error, ValueError: no\n" in listed
+        assert listed.endswith("2 failed tasks, not run again.\n")
+        assert "Sent mill.sell[the-id] again, as " in self.run("--run-again", "the-id")
+        assert self.run().endswith("1 failed task, not run again.\n")
+        with pytest.raises(CommandError, match=r"other\]: It hides its arguments"):
+            self.run("--run-again", "all")
+        with pytest.raises(CommandError, match="No failed task has the id missing"):
+            self.run("--run-again", "missing")
+
+    def test_it_collects_the_queue(self, live_app: Celery, db: None) -> None:
+        live_app.send_task(sell.name, [1], queue=UNKNOWN_QUEUE)
+        assert "Stored 1 messages" in self.run("--collect")
+
+
+def test_the_worker_continues_if_nothing_can_be_stored(
+    live_worker: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no disk")
+
+    monkeypatch.setattr(record, "_store_or_send", fail)
+    bake.delay(1)
+    wait_until(lambda: "is not kept" in caplog.text, "an error in the log")
+    assert sell.delay(1).get(timeout=WAIT_TIMEOUT) == 3

@@ -1,0 +1,447 @@
+"""A message is always in Redis, and a waiting worker gets it at once."""
+
+import json
+import time
+from base64 import b64decode
+from contextlib import ExitStack
+from pathlib import Path
+from select import select
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kombu import Connection, Queue
+from kombu.transport import redis as kombu
+from redis import Redis
+from redis.exceptions import ConnectionError as Disconnected
+
+from apps.pipeline.broker.embedded import server
+from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis.channel import AtomicTakeMixin
+from apps.pipeline.broker.redis.transport import (
+    Channel,
+    SentinelTransport,
+    Transport,
+    return_unstarted,
+)
+from apps.pipeline.tests.messages import MAIL, QUEUE, send
+
+
+@pytest.fixture(autouse=True)
+def empty(redis: Redis) -> None:
+    """No message of an earlier test waits."""
+
+
+WAIT_TIMEOUT = 60  # seconds
+
+
+def connect(url: str, cls: type[Any] = Transport, **options: Any) -> Connection:
+    return Connection(url, transport=cls, transport_options=options)
+
+
+def opened(link: Connection) -> Any:
+    """A new channel."""
+    return link.channel()
+
+
+def asked(link: Connection) -> Any:
+    """A client of the broker."""
+    return Redis(host=str(link.hostname), port=int(link.port or 6379))
+
+
+def unacknowledged(link: Connection) -> list[Any]:
+    return [json.loads(record)[0] for record in asked(link).hvals("unacked")]
+
+
+def found(link: Connection) -> list[object]:
+    """Take and acknowledge the messages that wait in the queue."""
+    payloads = []
+    while message := QUEUE(link.default_channel).get():
+        payloads.append(message.payload)
+        message.ack()
+    return payloads
+
+
+def answered(channel: Any) -> bool:
+    return bool(select([channel.client.connection._sock], [], [], WAIT_TIMEOUT)[0])
+
+
+def poll(link: Any) -> None:
+    link.transport.cycle.on_poll_start()
+
+
+class ReceivingConsumer:
+    """A consumer that records its messages. The test acknowledges them."""
+
+    def __init__(self, link: Connection, *queues: Queue, prefetch: int = 0, **options: Any) -> None:
+        self.link, self.messages = link, list[Any]()
+        self.consumer: Any = link.Consumer([*queues], on_message=self.hear, **options)
+        self.consumer.qos(prefetch_count=prefetch)
+        self.consumer.consume()
+
+    def hear(self, message: Any) -> None:
+        self.messages.append(message)
+
+    def payloads(self, count: int, seconds: float = WAIT_TIMEOUT) -> list[object]:
+        """The next messages, or fewer if they do not arrive in time."""
+        deadline = time.monotonic() + seconds
+        while len(self.messages) < count and time.monotonic() < deadline:
+            try:
+                self.link.drain_events(timeout=0.1)
+            except TimeoutError:
+                continue
+        taken, self.messages = self.messages, []
+        return [message.decode() for message in taken]
+
+    def wait(self) -> None:
+        """Wait until the channel waits for a push of Redis."""
+        deadline = time.monotonic() + WAIT_TIMEOUT
+        while self.consumer.channel.phase != AtomicTakeMixin.WATCHING:
+            assert time.monotonic() < deadline
+            assert self.payloads(1, seconds=0.1) == []
+
+
+class TestALostMessage:
+    """The worker or its broker stops after the message has left its list."""
+
+    def take_and_end(self, directory: Path, monkeypatch: pytest.MonkeyPatch, cls: Any) -> None:
+        """Take a message, and stop the broker before the worker's next command."""
+        with ExitStack() as broker:
+            record, read = kombu.QoS.append, AtomicTakeMixin._brpop_read
+
+            def end_before_it_is_recorded(*args: Any) -> None:
+                broker.close()
+                record(*args)
+
+            def end_before_it_is_read(channel: Any) -> Any:
+                if channel.phase == channel.TAKING:
+                    broker.close()
+                    channel.client.connection.disconnect()
+                    raise Disconnected
+                return read(channel)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(kombu.QoS, "append", end_before_it_is_recorded)
+                patched.setattr(AtomicTakeMixin, "_brpop_read", end_before_it_is_read)
+                link = connect(broker.enter_context(server(directory)), cls)
+                send(link, "hello")
+                with pytest.raises(Disconnected), link.Consumer(QUEUE, on_message=print):
+                    link.drain_events(timeout=WAIT_TIMEOUT)
+            link.close()
+
+    def test_kombu_loses_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.take_and_end(tmp_path, monkeypatch, kombu.Transport)
+        with server(tmp_path) as url, connect(url, kombu.Transport) as link:
+            assert found(link) == []
+            assert unacknowledged(link) == []
+
+    def test_the_message_returns_to_its_queue_with_the_broker(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.take_and_end(tmp_path, monkeypatch, Transport)
+        with server(tmp_path) as url, connect(url) as link:
+            assert found(link) == ["hello"]
+            assert found(link) == []
+            assert unacknowledged(link) == []
+
+    def test_the_message_is_searched_until_a_frozen_broker_has_executed_the_command(
+        self, broker_url: str
+    ) -> None:
+        with connect(broker_url) as link, connect(broker_url) as late:
+            unacked.return_to_queue("a", search=True)
+            channel = opened(link)
+            send(link, "hello")
+            channel.client.connection = None
+            command = channel._take(["celery"], ["a"], "1")
+            assert len(asked(late).execute_command(*command)[0]) == 1  # the frozen broker's
+            assert len(unacknowledged(link)) == 1
+            channel.repeated_at = 0
+            channel.repeat_failed()
+            assert found(link) == ["hello"]
+            assert not unacked.to_return
+
+    def test_the_search_ends(self, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unacked, "SEARCH_TIME", -1)
+        with connect(broker_url) as link:
+            unacked.return_to_queue("a", search=True)
+            opened(link)
+            assert not unacked.to_return
+
+
+def test_a_message_is_recorded_when_it_leaves_its_list(broker_url: str) -> None:
+    """The record exists before the worker reads the message."""
+    with connect(broker_url) as link, connect(broker_url) as observer:
+        send(link, "hello")
+        heard = ReceivingConsumer(link, QUEUE)
+        poll(link)
+        assert answered(heard.consumer.channel)
+        assert asked(observer).llen("celery") == 0
+        assert len(unacknowledged(observer)) == 1
+        assert heard.payloads(1) == ["hello"]
+
+
+def test_a_message_that_needs_no_acknowledgement_is_not_recorded(broker_url: str) -> None:
+    with connect(broker_url) as link:
+        send(link, "one")
+        assert ReceivingConsumer(link, QUEUE, no_ack=True).payloads(1) == ["one"]
+        assert unacknowledged(link) == []
+    with connect(broker_url) as link:
+        send(link, "two")
+        message: Any = QUEUE(link.default_channel).get(no_ack=True)
+        assert message.payload == "two"
+        assert unacknowledged(link) == []
+    with connect(broker_url) as link:
+        assert found(link) == []
+
+
+def test_a_channel_takes_messages_up_to_the_prefetch_limit(broker_url: str) -> None:
+    with connect(broker_url) as link:
+        for number in range(10):
+            send(link, str(number))
+        heard = ReceivingConsumer(link, QUEUE, prefetch=4)
+        heard.link.drain_events(timeout=WAIT_TIMEOUT)
+        assert [message.decode() for message in heard.messages] == ["0", "1", "2", "3"]
+        assert asked(link).llen("celery") == 6
+        for message in heard.messages:
+            message.ack()
+        heard.messages.clear()
+        assert heard.payloads(4) == ["4", "5", "6", "7"]
+
+
+def test_the_message_with_the_higher_priority_is_first(broker_url: str) -> None:
+    with connect(broker_url) as link:
+        send(link, "later", priority=9)
+        send(link, "now", priority=0)
+        send(link, "mail", MAIL, priority=3)
+        assert ReceivingConsumer(link, QUEUE, MAIL, prefetch=1).payloads(1) == ["now"]
+        assert found(link) == ["later"]
+
+
+@pytest.mark.parametrize("queue", [QUEUE, MAIL], ids=["celery", "mail"])
+@pytest.mark.parametrize("priority", [0, 9])
+def test_a_push_arrives_for_each_queue_and_priority(
+    broker_url: str, queue: Queue, priority: int
+) -> None:
+    with connect(broker_url) as link, connect(broker_url) as sender:
+        heard = ReceivingConsumer(link, QUEUE, MAIL)
+        for number in range(3):
+            heard.wait()
+            send(sender, f"hello {number}", queue, priority=priority)
+            assert heard.payloads(1) == [f"hello {number}"]
+
+
+def test_a_push_that_arrives_with_the_answer_is_not_lost(broker_url: str) -> None:
+    """The client reads the whole socket, so the event loop sees no more data."""
+    with connect(broker_url) as link, connect(broker_url) as sender:
+        heard = ReceivingConsumer(link, QUEUE)
+        read = AtomicTakeMixin._brpop_read
+
+        def read_late(channel: Any) -> Any:
+            if channel.phase == channel.LOOKING and not sent:
+                send(sender, "hello")
+                sent.append("hello")
+            return read(channel)
+
+        sent: list[str] = []
+        heard.consumer.channel.brpop_timeout = 60  # it does not check its queues again by itself
+        heard.consumer.channel.handlers["BRPOP"] = lambda: read_late(heard.consumer.channel)
+        assert heard.payloads(1) == ["hello"]
+
+
+def test_a_waiting_worker_checks_its_queues_again(broker_url: str) -> None:
+    """The push can be lost if the connection is broken without an error."""
+    with connect(broker_url) as link:
+        heard = ReceivingConsumer(link, QUEUE)
+        heard.wait()
+        channel = heard.consumer.channel
+        channel._brpop_sent_at -= channel.brpop_timeout
+        poll(link)
+        assert channel.phase == channel.TAKING
+
+
+def test_redis_contains_only_the_names_and_records_of_celery(broker_url: str) -> None:
+    """Flower, exporters and workers without this transport read these keys."""
+    with connect(broker_url, global_keyprefix="shop:") as link, Connection(broker_url) as plain:
+        send(link, "hello")
+        assert asked(plain).llen("shop:celery") == 1
+        heard = ReceivingConsumer(link, QUEUE)
+        assert heard.payloads(1) == ["hello"]
+        client = asked(plain)
+        (tag,) = client.zrange("shop:unacked_index", 0, -1)
+        payload, exchange, routing_key = json.loads(client.hget("shop:unacked", tag))
+        assert b64decode(payload["body"]) == b"hello"
+        assert (exchange, routing_key) == ("celery", "celery")
+        heard.consumer.channel.basic_ack(tag.decode())
+        assert not client.exists("shop:unacked_index", "shop:unacked")
+
+
+@pytest.mark.parametrize(
+    ("dead", "alive"),
+    [(Transport, kombu.Transport), (kombu.Transport, Transport)],
+    ids=["ours to kombu's", "kombu's to ours"],
+)
+def test_workers_of_both_transports_can_share_queues(
+    broker_url: str, dead: type[Any], alive: type[Any]
+) -> None:
+    link = connect(broker_url, dead)
+    send(link, "hello")
+    QUEUE(link.default_channel).get()
+    with connect(broker_url, alive, visibility_timeout=0) as other:
+        opened(other).qos.restore_visible(interval=1)
+        message: Any = QUEUE(other.default_channel).get()
+        assert message.payload == "hello"
+        assert message.delivery_info["redelivered"]
+        message.ack()
+        assert unacknowledged(other) == []
+    link.close()
+
+
+@pytest.mark.parametrize("cls", [kombu.Transport, Transport], ids=["kombu", "ours"])
+def test_the_acknowledgement_of_a_former_holder_does_nothing(
+    broker_url: str, cls: type[Any]
+) -> None:
+    with connect(broker_url, cls) as frozen, connect(broker_url, cls, visibility_timeout=0) as link:
+        send(link, "hello")
+        before: Any = QUEUE(frozen.default_channel).get()
+        opened(link).qos.restore_visible(interval=1)
+        now: Any = QUEUE(link.default_channel).get()
+        before.ack()
+        assert len(unacknowledged(link)) == (0 if cls is kombu.Transport else 1)
+        now.ack()
+        assert unacknowledged(link) == []
+
+
+def test_a_failed_acknowledgement_is_repeated_later(tmp_path: Path) -> None:
+    with ExitStack() as broker:
+        link = connect(broker.enter_context(server(tmp_path)))
+        send(link, "hello")
+        message: Any = QUEUE(link.default_channel).get()
+        broker.close()
+        message.ack()
+        assert unacked.to_acknowledge == {message.delivery_tag}
+        link.collect()
+    with server(tmp_path) as url, connect(url) as link:
+        assert found(link) == []
+        assert unacknowledged(link) == []
+        assert not unacked.to_acknowledge
+
+
+def test_a_message_that_no_worker_runs_is_returned(broker_url: str) -> None:
+    with connect(broker_url) as link:
+        send(link, "hello")
+        return_unstarted(QUEUE(link.default_channel).get())
+        with connect(broker_url) as other:
+            assert found(other) == ["hello"]
+            assert found(other) == []
+
+
+def test_a_message_that_its_channel_returned_is_returned_once(broker_url: str) -> None:
+    with connect(broker_url) as link:
+        send(link, "hello")
+        message: Any = QUEUE(link.default_channel).get()
+    return_unstarted(message)
+    with connect(broker_url) as other:
+        assert found(other) == ["hello"]
+        assert found(other) == []
+
+
+def test_only_redis_needs_to_return_unstarted_messages() -> None:
+    return_unstarted(SimpleNamespace(channel=object(), delivery_tag="1"))
+    assert not unacked.to_return
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"body": "x"}', '{"properties": {}}'])
+def test_a_message_that_cannot_be_decoded_is_moved_and_the_next_is_taken(
+    broker_url: str, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(broker_url) as link:
+        asked(link).lpush("celery", content)
+        send(link, "hello")
+        assert ReceivingConsumer(link, QUEUE).payloads(1) == ["hello"]
+        assert asked(link).lrange(unacked.UNDECODABLE, 0, -1) == [content.encode()]
+        assert unacked.UNDECODABLE in caplog.text
+
+
+def test_messages_can_be_taken_from_a_full_redis(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as link:
+        send(link, "hello")
+        asked(link).config_set("maxmemory-policy", "noeviction")
+        asked(link).config_set("maxmemory", 1)
+        assert ReceivingConsumer(link, QUEUE).payloads(1) == ["hello"]
+        assert len(unacknowledged(link)) == 1
+
+
+def test_a_message_without_a_queue_to_return_to_stays_recorded(
+    broker_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(broker_url) as link:
+        send(link, "hello")
+        message: Any = QUEUE(link.default_channel).get()
+        with monkeypatch.context() as patched:
+            patched.setattr(Channel, "_lookup", lambda *_: [])
+            message.requeue()
+        assert len(unacknowledged(link)) == 1
+        assert "no queue to return to" in caplog.text
+
+
+def test_a_client_is_created_once(broker_url: str) -> None:
+    with connect(broker_url) as link:
+        channel = opened(link)
+        assert channel._create_client() is channel._create_client()
+        before = channel._create_client()
+        channel._disconnect_pools()
+        assert channel._create_client() is not before
+
+
+class TestClosing:
+    """Kombu raises AttributeError, which Celery does not handle as a lost connection."""
+
+    def test_kombu_raises_an_attribute_error(self, broker_url: str) -> None:
+        link = connect(broker_url, kombu.Transport)
+        channel = opened(link)
+        link.collect()
+        with pytest.raises(AttributeError):
+            channel.basic_ack("1")
+
+    def test_a_closed_channel_raises_redis_connection_error(self, broker_url: str) -> None:
+        link = connect(broker_url)
+        channel = opened(link)
+        link.collect()
+        with pytest.raises(Disconnected):
+            channel._size("celery")
+
+    def test_a_channel_without_its_connection_can_be_closed(
+        self, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise Disconnected
+
+        link = connect(broker_url)
+        send(link, "hello")
+        channel = opened(link)
+        QUEUE(channel).get()
+        with monkeypatch.context() as patched:
+            patched.setattr(link.transport, "close_connection", refuse)
+            link.collect()
+        channel.close()
+        with connect(broker_url) as other:
+            assert found(other) == ["hello"]
+
+    def test_a_channel_that_waits_closes_at_once(self, broker_url: str) -> None:
+        with connect(broker_url, socket_timeout=WAIT_TIMEOUT) as link:
+            ReceivingConsumer(link, QUEUE).wait()
+            started = time.monotonic()
+        assert time.monotonic() - started < WAIT_TIMEOUT / 2
+
+
+@pytest.mark.parametrize(
+    ("url", "cls"),
+    [
+        ("redis://redis:6379/0", Transport),
+        ("rediss://redis:6379/0", Transport),
+        ("redis+socket:///run/redis.sock", Transport),
+        ("sentinel://one:26379;sentinel://two:26379", SentinelTransport),
+    ],
+)
+def test_every_redis_url_uses_the_transport(url: str, cls: type[Any]) -> None:
+    assert Connection(url).get_transport_cls() is cls

@@ -1,0 +1,120 @@
+"""A worker on SQS holds its messages while it renews them. The tests do not need boto3."""
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from apps.pipeline.broker.sqs import lease
+
+URL = "https://sqs.example.com/1/celery"
+
+
+class Client:
+    """An SQS client that refuses the receipt handles in `refused`."""
+
+    def __init__(self, **refused: dict[str, Any]) -> None:
+        self.refused = refused
+        self.requests: list[list[str]] = []
+
+    def sqs(self, queue: str) -> "Client":
+        return self
+
+    def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
+        entries = request["Entries"]
+        assert request["QueueUrl"] == URL
+        assert {entry["VisibilityTimeout"] for entry in entries} == {lease.SECONDS}
+        self.requests.append([entry["ReceiptHandle"] for entry in entries])
+        answer: dict[str, Any] = {"Successful": [], "Failed": []}
+        for entry in entries:
+            problem = self.refused.get(entry["ReceiptHandle"])
+            found = {"Id": entry["Id"], **(problem or {})}
+            answer["Failed" if problem else "Successful"].append(found)
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def nothing_held() -> Iterator[None]:
+    yield
+    lease.held.clear()
+
+
+def hold(*receipts: str, taken: float = 0) -> None:
+    """Add messages that were taken so many seconds ago."""
+    for receipt in receipts:
+        lease.held[receipt] = lease.Held("celery", URL, time.monotonic() - taken)
+
+
+def test_ten_messages_are_renewed_by_a_request() -> None:
+    hold(*(f"receipt-{number}" for number in range(23)), taken=lease.RENEW_AFTER)
+    lease.renew(client := Client())
+    assert [len(request) for request in client.requests] == [10, 10, 3]
+    lease.renew(client)
+    assert len(client.requests) == 3, "they were renewed just now"
+
+
+def test_a_message_that_was_just_taken_needs_no_request() -> None:
+    hold("new")
+    lease.renew(client := Client())
+    assert client.requests == []
+
+
+def test_a_renewed_message_still_belongs_to_its_worker() -> None:
+    hold("old", taken=(lease.RENEW_AFTER + lease.SECONDS) / 2)
+    lease.renew(Client())
+    assert time.monotonic() - lease.held["old"].since < lease.RENEW_AFTER
+    assert lease.release("old")
+    assert lease.held == {}
+
+
+def test_a_message_whose_lease_ended_does_not_belong_to_its_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hold("lost", taken=lease.SECONDS + 1)
+    lease.renew(client := Client())
+    assert client.requests == [], "SQS might take the renewal for one of its new owner"
+    assert not lease.release("lost")
+    assert f"The lease on a message of {URL} ended" in caplog.text
+
+
+def test_a_message_that_sqs_takes_back_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    hold("half a day old", "new", taken=lease.RENEW_AFTER)
+    beyond = {"Code": "InvalidParameterValue", "SenderFault": True, "Message": "beyond the limit"}
+    lease.renew(client := Client(**{"half a day old": beyond}))
+    assert f"SQS takes a message of {URL} back from this worker: beyond the limit" in caplog.text
+    hold("new", taken=lease.RENEW_AFTER)
+    lease.renew(client)
+    assert client.requests[1:] == [["new"]]
+    assert not lease.release("half a day old")
+    assert lease.release("new")
+
+
+def test_a_renewal_that_fails_in_sqs_is_tried_again() -> None:
+    hold("old", taken=lease.RENEW_AFTER)
+    client = Client(old={"Code": "InternalError", "SenderFault": False})
+    lease.renew(client)
+    client.refused = {}
+    lease.renew(client)
+    assert client.requests == [["old"], ["old"]]
+    assert time.monotonic() - lease.held["old"].since < lease.RENEW_AFTER
+
+
+def test_an_acknowledged_message_is_not_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(Client):
+        def change_message_visibility_batch(self, **request: Any) -> dict[str, Any]:
+            lease.release("done")
+            return super().change_message_visibility_batch(**request)
+
+    hold("done", taken=lease.RENEW_AFTER)
+    lease.renew(Slow(done={"Code": "ReceiptHandleIsInvalid", "SenderFault": True}))
+    assert lease.held == {}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("url", ["amqp://localhost//", "redis://localhost/0"])
+def test_other_brokers_have_no_lease(url: str) -> None:
+    app: Any = SimpleNamespace(conf=SimpleNamespace(broker_url=url))
+    lease.start(app)
+    assert not lease.is_renewed()

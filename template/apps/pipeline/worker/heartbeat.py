@@ -1,0 +1,103 @@
+"""The worker's heartbeat, which shows that the worker consumes messages."""
+
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency import solo
+from celery.signals import task_received
+from celery.worker import state
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from apps.pipeline.broker import backlog, consumers
+from apps.pipeline.liveness import heartbeat
+from apps.pipeline.liveness.forks import ForkLock
+from apps.pipeline.liveness.watchdog import Watchdog
+from apps.pipeline.worker import answer  # noqa: F401 - registers its command
+
+# Seconds until the heartbeat stops, if the event loop does not run, or if it receives no message
+# although messages wait and a process is free. 60 s later the watchdog ends the worker.
+STUCK_AFTER = 15
+
+_fork_lock = ForkLock()
+
+
+class Heartbeat(bootsteps.StartStopStep):
+    """Write a heartbeat while the worker consumes messages. If it does not, end the worker."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self.loop_ran_at = self.received_at = time.monotonic()
+        self.watchdog = Watchdog("worker")
+        self.ended = threading.Event()
+        self.node = parent.hostname
+        heartbeat.stop("worker", node=self.node)  # deletes the file of a killed worker
+        self.thread: threading.Thread | None = None
+        task_received.connect(self._on_received)
+
+    def start(self, parent: Any) -> None:
+        self.timer = parent.timer.call_repeatedly(1, self._on_loop)
+        self._on_loop()
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._watch, args=(parent,), daemon=True)
+            self.thread.start()
+            self.watchdog.start()
+
+    def stop(self, parent: Any) -> None:
+        self.timer.cancel()
+
+    def shutdown(self, parent: Any) -> None:
+        self.ended.set()
+        self.watchdog.stop()
+        heartbeat.stop("worker", node=self.node)
+        with suppress(OperationalError, OSError, RedisError):
+            consumers.remove(parent.app, parent.hostname, parent.app.amqp.queues.consume_from)
+
+    def _on_loop(self) -> None:
+        self.loop_ran_at = time.monotonic()
+
+    def _on_received(self, **kwargs: Any) -> None:
+        self.received_at = time.monotonic()
+
+    def _watch(self, parent: Any) -> None:
+        with _fork_lock:
+            while not self.ended.is_set():
+                if self._consumes(parent):
+                    queues = list(parent.app.amqp.queues.consume_from)
+                    heartbeat.beat("worker", "\n".join(queues), node=self.node)
+                    self.watchdog.reset()
+                    with suppress(OperationalError, OSError, RedisError):
+                        consumers.record(parent.app, parent.hostname, queues)
+                _fork_lock.wait(self.ended, heartbeat.INTERVAL)
+
+    def _consumes(self, parent: Any) -> bool:
+        """Whether the worker consumes, or cannot because the broker does not answer."""
+        now = time.monotonic()
+        has_free_process = len(state.reserved_requests) < parent.pool.num_processes
+        waiting = waiting_messages(parent)
+        if waiting is None:
+            return True
+        if not (waiting and has_free_process):
+            self.received_at = max(self.received_at, now - 1)
+        # In the pool solo the event loop does not run while a task runs.
+        blocks_loop = isinstance(parent.pool, solo.TaskPool) and state.active_requests
+        loop_runs = now - self.loop_ran_at < STUCK_AFTER or bool(blocks_loop)
+        return loop_runs and now - self.received_at < STUCK_AFTER
+
+
+def waiting_messages(parent: Any) -> int | None:
+    """The number of messages that wait for this worker, on a new connection. None if unknown."""
+    count = 0
+    with parent.app.connection_for_read() as link:
+        try:
+            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            for queue in parent.task_consumer.queues:
+                count += backlog.waiting(link, queue.name)
+        except (OperationalError, OSError, *link.connection_errors):
+            return None
+    return count

@@ -1,0 +1,28 @@
+"""The containers of a project with RabbitMQ as the broker."""
+
+import pytest
+
+from support.stack_faults import NothingLost
+from support.stack_start import UpFromNothing
+from support.stacks import Stack
+
+pytestmark = pytest.mark.containers
+
+
+ANSWERS = {"broker_url": "amqp://rabbitmq:5672//"}
+
+
+class TestUpFromNothing(UpFromNothing):
+    servers = frozenset({"db", "rabbitmq"})
+
+
+class TestNothingLost(NothingLost):
+    broker = "rabbitmq"
+
+    def waiting(self, stack: Stack) -> int:
+        listed = stack.compose(
+            *("exec", "-T", "rabbitmq", "rabbitmqctl", "--quiet", "--no-table-headers"),
+            *("list_queues", "name", "messages_ready"),
+        )
+        rows = [line.split() for line in listed.splitlines()]
+        return sum(int(row[1]) for row in rows if row[0] == "celery")

@@ -1,0 +1,88 @@
+"""SQS: messages for a worker that stops, and failed receive requests."""
+
+from contextlib import closing
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import ClassVar
+
+import pytest
+
+from support.matrix import Cell, Servers
+from support.probe_project import SLOW_SQS, TRY_TO_SEND, Project
+from support.servers import wait_until
+
+WORKER = ("celery", "-A", "config", "worker", "-l", "info")
+
+
+@pytest.mark.live
+def test_a_worker_that_stops_takes_no_hidden_messages(
+    servers: Servers, template: Path, tmp_path: Path
+) -> None:
+    """SQS answers a receive request with messages even if the worker no longer waits for it."""
+    cell = Cell("sqs", "none", "file", "sqlite")
+    project = Project(template, tmp_path / "project", cell, **servers.variables(cell))
+    project.add("config/settings/project.py", SLOW_SQS + '_options["wait_time_seconds"] = 10')
+    project.run("python", "manage.py", "migrate", "--verbosity", "0")
+    with project.started(*WORKER) as leaving:
+        wait_until(lambda: "ready." in project.log("worker"), 300, "a worker")
+        leaving.terminate()  # its first receive request has just begun
+        project.run(*TRY_TO_SEND)
+        leaving.wait(300)
+        project.run(*TRY_TO_SEND)
+        assert not project.done()
+    with project.started(*WORKER):
+        wait_until(lambda: len(project.done()) == 2, 300, "what was sent to a worker that left")
+
+
+class Gate(BaseHTTPRequestHandler):
+    """A proxy for a server on this port, which forwards requests or answers with status 503."""
+
+    closed: ClassVar[bool] = False
+    refused: ClassVar[int] = 0
+    beyond: ClassVar[int]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.closed:
+            Gate.refused += 1
+            self.send_error(503)
+            return
+        with closing(HTTPConnection("127.0.0.1", self.beyond)) as link:
+            link.request("POST", self.path, body, dict(self.headers.items()))
+            answer = link.getresponse()
+            content = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", str(answer.getheader("Content-Type")))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.live
+def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
+    servers: Servers, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = servers.variables(cell := Cell("sqs", "none", "file", "sqlite"))
+    monkeypatch.setattr(Gate, "beyond", servers.sqs.port, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as gate:
+        Thread(target=gate.serve_forever, daemon=True).start()
+        variables["AWS_ENDPOINT_URL_SQS"] = f"http://127.0.0.1:{gate.server_port}"
+        project = Project(template, tmp_path / "project", cell, **variables)
+        project.add("config/settings/project.py", SLOW_SQS)
+        project.run("python", "manage.py", "migrate", "--verbosity", "0")
+        with project.started(*WORKER) as worker:
+            wait_until(lambda: "ready." in project.log("worker"), 300, "a worker")
+            monkeypatch.setattr(Gate, "closed", True)
+            wait_until(lambda: Gate.refused > 10, 300, "polls that are refused")
+            monkeypatch.setattr(Gate, "closed", False)
+            *_, words = project.run(*TRY_TO_SEND).splitlines()
+            wait_until(project.done, 300, f"a task that was sent in {words} s")
+            assert worker.poll() is None
+        gate.shutdown()
+    with project.started(*WORKER):  # it has to stop even if the server does not run
+        wait_until(lambda: "Cannot connect" in project.log("worker"), 300, "a try to connect")

@@ -1,0 +1,76 @@
+"""Secrets: no file contains one, and .env.example lists the variables."""
+
+import re
+
+import pytest
+import yaml
+
+from support.rendering import ROOT
+from support.surroundings import ANSWERS, COMPOSE, Project, services, text
+
+
+@pytest.mark.parametrize("file", COMPOSE)
+def test_flower_does_not_start_without_a_password(project: Project, name: str, file: str) -> None:
+    if flower := services(project(name) / file).get("flower"):
+        script = text(flower["command"])
+        assert re.search(r"\$\$\{FLOWER_BASIC_AUTH:\?[^}]+\}", script)
+        assert "FLOWER_BASIC_AUTH" in flower["environment"]
+
+
+def test_production_files_contain_no_secret(project: Project, name: str) -> None:
+    content = (project(name) / "compose.production.yaml").read_text()
+    code = "\n".join(line for line in content.splitlines() if not line.startswith("#"))
+    with_default = set(re.findall(r"\$\{(\w+):?-", code))
+    assert with_default <= {
+        "APP_VERSION",
+        "SENTRY_CHECK_INS",
+        "SENTRY_TRACES_SAMPLE_RATE",
+        "WEB_PORT",
+        "FLOWER_PORT",
+        "OTEL_SERVICE_NAME",
+        "PROMETHEUS_PORT",
+        "CELERY_WORKER_CONCURRENCY",
+    }
+    assert {"IMAGE", "SECRETS_DIR", "DJANGO_ALLOWED_HOSTS"} <= set(
+        re.findall(r"\$\{(\w+):\?[^}]+\}", code)
+    )
+    found = yaml.safe_load(content)
+    for secret in found["secrets"].values():
+        assert re.fullmatch(r"\$\{SECRETS_DIR(:\?[^}]+)?\}/\w+", secret["file"])
+    for service in found["services"].values():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("KEY|URL|AUTH|BACKEND", variable):
+                assert value is None or str(value).startswith("/run/secrets/"), variable
+
+
+def test_production_containers_are_read_only_and_without_capabilities(
+    project: Project, name: str
+) -> None:
+    for service, found in services(project(name) / "compose.production.yaml").items():
+        assert found["read_only"], service
+        assert found["cap_drop"] == ["ALL"], service
+        assert found["security_opt"] == ["no-new-privileges:true"], service
+        assert found["logging"]["options"]["max-size"], service
+        mounted = found.get("volumes", [])
+        if service == "celery-beat" and ANSWERS[name].get("beat_scheduler") == "file":
+            assert mounted == ["beat:/app/var"]
+        elif service == "prometheus":
+            assert mounted == ["./monitoring:/etc/prometheus:ro", "prometheus:/prometheus"]
+        else:
+            assert not mounted, service
+
+
+def test_the_example_lists_all_variables_and_sets_none(project: Project, name: str) -> None:
+    lines = (project(name) / ".env.example").read_text().splitlines()
+    assert all(line.startswith("#") or not line for line in lines)
+    readers = [*project(name).glob("compose*.yaml"), *project(name).glob("config/**/*.py")]
+    read = "\n".join(file.read_text() for file in readers)
+    names = re.findall(r"^# ([A-Z_]{4,})=", "\n".join(lines), re.MULTILINE)
+    assert len(names) == len(set(names)) > 10
+    by_libraries = {"AWS_ENDPOINT_URL_SQS", "SSL_CERT_FILE"}
+    assert {name for name in names if name not in read} == by_libraries & {*names}
+
+
+def test_the_image_contains_no_secrets_and_no_git_history() -> None:
+    ignored = (ROOT / "template" / ".dockerignore").read_text().splitlines()
+    assert {".env", ".env.*", ".git", ".venv", "var"} <= set(ignored)
