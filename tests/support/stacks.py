@@ -154,7 +154,7 @@ class Stack:
 
 def has_run(page: str) -> bool:
     """Whether the page that the button returns has the result of its task."""
-    return re.search(r'id="outcome" class="good"', page) is not None and "Processed: Hello" in page
+    return re.search(r'id="outcome"[^>]* class="good"', page) is not None and "Processed: Hello" in page
 
 
 class Cut:
