@@ -154,7 +154,8 @@ class Stack:
 
 def has_run(page: str) -> bool:
     """Whether the page that the button returns has the result of its task."""
-    return re.search(r'id="outcome"[^>]* class="good"', page) is not None and "Processed: Hello" in page
+    good = re.search(r'id="outcome"[^>]* class="good"', page)
+    return good is not None and "Processed: Hello" in page
 
 
 class Cut:
