@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,28 +51,36 @@ class Side:
         figures: dict[str, Any] = json.loads(process.stdout)
         return figures
 
-    @contextmanager
-    def worker(self, log: Path) -> Iterator[int]:
+    def worker(self, log: Path) -> AbstractContextManager[int]:
         """Run a worker; give the session that all of its processes are in."""
         options = [f"--concurrency={PROCESSES}", "--loglevel=INFO"]
         command = [sys.executable, "-m", "celery", "-A", self.app, "worker", *options]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                end_with_parent(command),
-                cwd=self.directory,
-                env=self.environment(),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return running(command, self.directory, self.environment(), log)
+
+
+@contextmanager
+def running(
+    command: list[str], directory: Path, environment: dict[str, str], log: Path
+) -> Iterator[int]:
+    """Run a command; give the session that all of its processes are in."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            end_with_parent(command),
+            cwd=directory,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
         try:
-            yield process.pid
+            process.wait(timeout=60)
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=60)
-            finally:
-                os.killpg(process.pid, signal.SIGKILL)  # what is left of it, and its watcher
+            with suppress(ProcessLookupError):  # nothing is left of it, nor its watcher
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def processes(session: int) -> Iterator[tuple[Path, list[str]]]:

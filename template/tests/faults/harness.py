@@ -279,8 +279,8 @@ class System:
 
     def traced(self, kind: str) -> set[str]:
         """The names in the records of tasks, of the kind `done` or `running`."""
-        with suppress(FileNotFoundError):
-            return {file.name for file in (self.traces / kind).iterdir()}
+        with suppress(FileNotFoundError), os.scandir(self.traces / kind) as files:
+            return {file.name for file in files if file.stat().st_size}  # an empty one is begun
         return set()
 
     def runs(self, kind: str, name: object) -> int:

@@ -1,0 +1,17 @@
+"""Huey as it comes. It has no setting that gives the task of a dead worker back."""
+
+import os
+
+from huey import RedisHuey
+from record import run
+
+huey = RedisHuey("bench", url=os.environ["BROKER"], results=False)
+
+
+@huey.task()
+def work(number: int, seconds: float) -> None:
+    run(number, seconds)
+
+
+def send(number: int, seconds: float) -> None:
+    work(number, seconds)
