@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -44,12 +44,13 @@ class Runner:
     packages: str
     module: str
     commands: tuple[str, ...]
+    share: float = 1  # of the tasks that do nothing, for a runner that runs few per second
     directory: Path = PARTS
     variables: dict[str, str] = field(default_factory=dict)
 
 
 CELERY = "-m celery -A {} worker --concurrency 2 --loglevel INFO"
-RQ = "-m rq.cli worker --maintenance-interval 10"
+RQ = '-m rq.cli worker --url "$BROKER" --maintenance-interval 10'
 PROCRASTINATE = "-m procrastinate -a procrastinate_tasks.app worker --concurrency 1"
 RUNNERS = {
     "bare Celery": Runner("", "bare_celery_tasks", (CELERY.format("bare_celery_tasks"),)),
@@ -58,7 +59,7 @@ RUNNERS = {
         "dramatiq_tasks",
         ("-m dramatiq dramatiq_tasks --processes 2 --threads 1",),
     ),
-    "RQ": Runner("rq", "rq_tasks", (RQ, RQ)),
+    "RQ": Runner("rq", "rq_tasks", (RQ, RQ), share=0.1),
     "Huey": Runner(
         "huey redis",
         "huey_tasks",
@@ -121,10 +122,16 @@ class Bench:
             encoding="utf-8",
         ).stdout
 
-    def worker(self) -> AbstractContextManager[int]:
+    @contextmanager
+    def worker(self) -> Iterator[int]:
+        """Run workers, and kill them at the end. Give the session that all processes are in."""
         commands = [f"{shlex.quote(self.python)} {each}" for each in self.runner.commands]
         shell = " & ".join(commands) + " & wait" if commands[1:] else f"exec {commands[0]}"
-        return running(["sh", "-c", shell], self.runner.directory, self.variables, self.log)
+        command = ["sh", "-c", shell]
+        with running(command, self.runner.directory, self.variables, self.log) as session:
+            yield session
+            with suppress(ProcessLookupError):
+                os.killpg(session, signal.SIGKILL)
 
     def done(self) -> int:
         """How many tasks ran at least once."""
@@ -215,7 +222,7 @@ def project(root: Path, broker: str) -> Runner:
         "RUNTIME_DIR": str(root),
     }
     command = CELERY.format("config") + " --include celery_tasks"
-    return Runner("", "celery_tasks", (command,), root / "project", variables)
+    return Runner("", "celery_tasks", (command,), 1, root / "project", variables)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -229,7 +236,8 @@ def speeds(all_benches: dict[str, Bench], rounds: int, tasks: int) -> str:
     seen: dict[str, list[tuple[Figures, ...]]] = {name: [] for name in all_benches}
     for turn in range(rounds):
         for name, bench in list(all_benches.items())[:: 1 if turn % 2 == 0 else -1]:
-            figures = tuple(bench.throughput(counts[kind], KINDS[kind]) for kind in KINDS)
+            few = counts | {"no-op": int(tasks * bench.runner.share)}
+            figures = tuple(bench.throughput(few[kind], KINDS[kind]) for kind in KINDS)
             seen[name].append(figures)
             print(f"Round {turn + 1}, {name}: {figures}", file=sys.stderr)
 
@@ -256,7 +264,7 @@ def faults(all_benches: dict[str, Bench], kills: int, tasks: int) -> str:
     """A table of what was lost, and how long it took until all ran."""
     rows = []
     for name, bench in all_benches.items():
-        rate = bench.throughput(max(20, tasks // 3), 0)["run per second"]
+        rate = bench.throughput(int(tasks * bench.runner.share), 0)["run per second"]
         count = int(min(kills * (rate * 0.4 + 10), 30_000))
         busy, calm = bench.kill(count, 0, kills), bench.kill(200, 0.01, 1)
         print(f"{name}: {busy} {calm}", file=sys.stderr)

@@ -2,11 +2,10 @@
 
 import os
 
-from procrastinate import App, JobContext, PsycopgConnector, SyncPsycopgConnector
+from procrastinate import App, JobContext, PsycopgConnector
 from record import run
 
 app = App(connector=PsycopgConnector(conninfo=os.environ["POSTGRESQL"]))
-client = app.with_connector(SyncPsycopgConnector(conninfo=os.environ["POSTGRESQL"]))
 
 
 @app.task(name="work")
@@ -23,5 +22,5 @@ async def retry_stalled(_context: JobContext, timestamp: int) -> None:  # noqa: 
 
 def send(number: int, seconds: float) -> None:
     if number == 0:
-        client.open()
-    client.configure_task("work").defer(number=number, seconds=seconds)
+        app.open()
+    work.defer(number=number, seconds=seconds)

@@ -10,19 +10,26 @@ from support.rendering import ROOT
 TIMEOUT = 600  # seconds; it takes twenty
 
 
-@pytest.mark.parametrize("against", [[], ["--django"]], ids=["Celery", "Celery in Django"])
-def test_the_benchmark_of_the_worker_says_every_figure_of_both_sides(against: list[str]) -> None:
-    few = ["--rounds", "1", "--tasks", "50"]
+def figures_of(program: str, *options: str) -> tuple[list[list[str]], list[str]]:
+    """The cells of the table that a benchmark prints, and all of its lines."""
     process = subprocess.run(
-        [sys.executable, "benchmarks/worker.py", *few, *against],
+        [sys.executable, f"benchmarks/{program}", *options],
         cwd=ROOT,
         check=True,
         stdout=subprocess.PIPE,
         encoding="utf-8",
         timeout=TIMEOUT,
     )
-    lines = [line.split("|")[1:-1] for line in process.stdout.splitlines() if line[:1] == "|"]
-    head, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    lines = process.stdout.splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    return [cells[0], *cells[2:]], lines
+
+
+@pytest.mark.parametrize("against", [[], ["--django"]], ids=["Celery", "Celery in Django"])
+def test_the_benchmark_of_the_worker_says_every_figure_of_both_sides(against: list[str]) -> None:
+    few = ["--rounds", "1", "--tasks", "50"]
+    lines, [*_, versions] = figures_of("worker.py", *few, *against)
+    head, *rows = lines
     assert head == ["measured", "this project", "bare Celery", "project / bare"]
     assert [row for row, *_ in rows] == [
         "publish, tasks per second",
@@ -37,4 +44,19 @@ def test_the_benchmark_of_the_worker_says_every_figure_of_both_sides(against: li
     ]
     for row, *figures in rows:
         assert all(float(figure.replace(",", "")) >= 0 for figure in figures), row
-    assert "celery" in process.stdout.splitlines()[-1]
+    assert "celery" in versions
+
+
+def test_the_benchmark_of_the_page_compares_a_worker_with_and_without_it() -> None:
+    (head, *rows), _ = figures_of("page.py", "--rounds", "1", "--tasks", "50")
+    assert head == ["measured", "page closed", "page open", "open / closed"]
+    assert len(rows) == 3
+    assert all(float(figure) > 0 for _, *figures in rows for figure in figures if figure)
+
+
+def test_the_benchmark_of_task_runners_prints_a_row_for_each() -> None:
+    names = ["this project", "bare Celery"]  # the others are installed from the network
+    few = ["--rounds", "1", "--kills", "0", "--tasks", "30"]
+    (_, *rows), _ = figures_of("runners.py", "--only", *names, *few)
+    assert [name for name, *_ in rows] == names
+    assert all(float(figure.replace(",", "")) > 0 for _, *figures in rows for figure in figures)

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
-from weakref import WeakValueDictionary
+from functools import lru_cache
+from typing import Any
 
 from celery.schedules import crontab
 from django.db import DatabaseError, Error, close_old_connections, connection
@@ -27,10 +27,21 @@ NOTE_DELAY = timedelta(seconds=0.1)
 CLOCK_SKEW = timedelta(seconds=5)
 
 
-class Entry(schedulers.ModelEntry):
-    """A row of the schedule. Rows with the same crontab share its object, which takes 10 KB."""
+def parse_once(parse: Any) -> Any:
+    """Keep what was parsed. The library parses the crontab of each row, and twice.
 
-    _crontabs: ClassVar[WeakValueDictionary[Any, crontab]] = WeakValueDictionary()
+    Seen in django-celery-beat 2.9.0 (not reported yet). Delete this once fixed.
+    """
+    kept = lru_cache(maxsize=5000)(parse)
+    return lambda field, *limits: (kept if isinstance(field, str) else parse)(field, *limits)
+
+
+fields: Any = crontab  # Celery's types lack the method
+fields._expand_cronspec = staticmethod(parse_once(fields._expand_cronspec))
+
+
+class Entry(schedulers.ModelEntry):
+    """A row of the schedule."""
 
     def __init__(self, model: PeriodicTask, app: Any = None) -> None:
         try:
@@ -42,9 +53,6 @@ class Entry(schedulers.ModelEntry):
             # django-celery-beat 2.9.0 (not reported yet). Delete this method once it logs it.
             logger.warning("Skipping schedule %r: %s", model.name, error)
             raise ValueError(model.name) from error
-        if isinstance(self.schedule, crontab):
-            values = self.schedule.__reduce__()[1]
-            self.schedule = self._crontabs.setdefault(values, self.schedule)
 
     def take(self) -> bool:
         """Save this run. Return False if another Beat has saved it, or if the row was disabled.
@@ -62,10 +70,8 @@ class Entry(schedulers.ModelEntry):
         self._replace(self.total_run_count + 1)
 
     def _replace(self, count: int, **conditions: Any) -> bool:
-        rows = PeriodicTask.objects.filter(
-            pk=self.model.pk, total_run_count=count, **conditions
-        ).update(last_run_at=self.last_run_at, total_run_count=self.total_run_count)
-        return rows == 1
+        rows = PeriodicTask.objects.filter(pk=self.model.pk, total_run_count=count, **conditions)
+        return rows.update(last_run_at=self.last_run_at, total_run_count=self.total_run_count) == 1
 
 
 class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):

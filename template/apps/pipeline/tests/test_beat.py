@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -319,6 +320,20 @@ class TestDatabaseScheduler:
         make().tick()
         after = self.row()
         assert (after.last_run_at, after.total_run_count) == (before.last_run_at, 0)
+
+    def test_a_crontab_that_several_rows_have_is_parsed_once(self, make: Any) -> None:
+        from celery.schedules import crontab_parser
+        from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+        when = CrontabSchedule.objects.create(minute="7-19/3", hour="5-11", day_of_week="tue")
+        for name in ("Bake", "Sell"):
+            PeriodicTask.objects.create(name=name, task="bakery.bake", crontab=when)
+        real = crontab_parser.parse
+        with patch.object(crontab_parser, "parse", autospec=True, side_effect=real) as parse:
+            schedule = make().all_as_schedule()
+        assert schedule["Bake"].schedule.hour is schedule["Sell"].schedule.hour
+        assert schedule["Sell"].schedule.hour == set(range(5, 12))
+        assert 0 < parse.call_count <= 5
 
     def test_a_row_that_was_just_disabled_is_not_sent(self, make: Any, sent: Sent) -> None:
         scheduler = make()
