@@ -120,7 +120,7 @@ class LeaderMixin(Scheduler):
             self._send_error = error.__context__
             self.give_back(entry)
         except self.outage_errors as error:
-            self._send_error = error  # `reserve` failed
+            self._send_error = error  # raised by `reserve` with redbeat, or by `sync`
 
     def sync(self) -> None:
         if self.leads:

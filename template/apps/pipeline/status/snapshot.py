@@ -1,4 +1,4 @@
-"""Reads all that the page shows. Each read has a time limit of some seconds."""
+"""Reads all that the page shows. What needs a server that does not answer stays empty."""
 
 import logging
 from collections.abc import Callable
