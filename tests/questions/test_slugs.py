@@ -98,6 +98,7 @@ def test_a_good_slug_is_accepted(slug: str) -> None:
         ("sentry-sdk", "depends on"),
         ("con", "Windows"),
         ("lpt9", "Windows"),
+        *[(slug, "value in YAML") for slug in ("n", "no", "null", "off", "on", "y", "yes")],
         ("config", "folder"),
         ("apps", "folder"),
         ("tests", "folder"),

@@ -1,5 +1,6 @@
 """The compose files: services, health checks, dependencies and networks."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from support.projects import run
-from support.rendering import ROOT
+from support.rendering import ROOT, render
 from support.surroundings import ANSWERS, COMPOSE, OURS, SERVERS, Project, files, services
 
 
@@ -79,6 +80,27 @@ def test_services_that_use_the_database_wait_for_the_migrations(
     for service in OURS:
         awaited = found[service]["depends_on"]["migrate"]
         assert awaited == {"condition": "service_completed_successfully"}
+
+
+def test_a_server_outside_of_the_stack_keeps_its_password_in_the_environment(
+    template: Path, tmp_path: Path
+) -> None:
+    answers = {"result_backend": "rediss://results.example.com:7000/1"}
+    found = services(render(template, tmp_path / "shop", **answers) / "compose.yaml")
+    given = found["web"]["environment"]
+    assert given["CELERY_BROKER_URL"] == "redis://redis:6379/0"
+    assert "CELERY_RESULT_BACKEND" not in given
+
+
+def test_production_passes_on_the_variables_of_the_example(project: Project, name: str) -> None:
+    example = (project(name) / ".env.example").read_text()
+    given = services(project(name) / "compose.production.yaml")["celery-worker"]["environment"]
+    by_a_file = {"DJANGO_SECRET_KEY", "DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
+    of_compose = {"WEB_PORT", "FLOWER_PORT", "PROMETHEUS_PORT", "FLOWER_BASIC_AUTH"}
+    by_an_answer = {"CELERY_BEAT_SCHEDULER", "SENTINEL_MASTER"}
+    mounted = {"SSL_CERT_FILE", "AWS_ENDPOINT_URL_SQS"}
+    variables = set(re.findall(r"^# ([A-Z_]{4,})=", example, re.MULTILINE))
+    assert variables - by_a_file - of_compose - by_an_answer - mounted <= given.keys()
 
 
 def test_one_image_is_built_once_and_shared(project: Project, name: str) -> None:

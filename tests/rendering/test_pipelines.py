@@ -50,6 +50,14 @@ def test_a_project_has_only_the_pipeline_of_its_ci_service(
     assert not (project(name) / left_out).exists()
 
 
+@pytest.mark.parametrize(("name", "has_job"), [("defaults", True), ("elsewhere", False)])
+def test_the_pipeline_starts_the_containers_if_the_broker_is_one_of_them(
+    project: Project, name: str, has_job: bool
+) -> None:
+    file = project(name) / ".github" / "workflows" / "ci.yml"
+    assert ("stack" in yaml.safe_load(file.read_text())["jobs"]) is has_job
+
+
 def test_pipelines_run_recipes_of_the_justfile(project: Project) -> None:
     for file in (
         project("defaults") / ".github" / "workflows" / "ci.yml",

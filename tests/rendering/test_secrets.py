@@ -1,10 +1,12 @@
 """Secrets: no file contains one, and .env.example lists the variables."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
+from support.git import git
 from support.rendering import ROOT
 from support.surroundings import ANSWERS, COMPOSE, Project, services, text
 
@@ -24,6 +26,7 @@ def test_production_files_contain_no_secret(project: Project, name: str) -> None
     assert with_default <= {
         "APP_VERSION",
         "SENTRY_CHECK_INS",
+        "STOP_GRACE",
         "SENTRY_TRACES_SAMPLE_RATE",
         "WEB_PORT",
         "FLOWER_PORT",
@@ -73,4 +76,15 @@ def test_the_example_lists_all_variables_and_sets_none(project: Project, name: s
 
 def test_the_image_contains_no_secrets_and_no_git_history() -> None:
     ignored = (ROOT / "template" / ".dockerignore").read_text().splitlines()
-    assert {".env", ".env.*", ".git", ".venv", "var"} <= set(ignored)
+    assert {"*.env", ".env.*", ".git", ".venv", "var"} <= set(ignored)
+
+
+@pytest.mark.parametrize("name", [".env", "production.env"])
+def test_git_ignores_files_with_secrets(tmp_path: Path, name: str) -> None:
+    git(tmp_path, "init")
+    for file in (name, "config/settings/defaults.env", ".gitignore"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("PASSWORD=secret\n")
+    (tmp_path / ".gitignore").write_text((ROOT / "template" / ".gitignore").read_text())
+    git(tmp_path, "add", ".")
+    assert set(git(tmp_path, "ls-files").split()) == {".gitignore", "config/settings/defaults.env"}

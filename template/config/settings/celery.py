@@ -39,8 +39,7 @@ elif BROKER_SCHEME == "amqps":
 if CELERY_RESULT_BACKEND.startswith("rediss:"):
     CELERY_REDIS_BACKEND_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 
-# The queues besides "celery", and the tasks that go to them. Set both in `project`, or in the
-# environment, for example as reports,mail and apps.shop.tasks.*=mail.
+# The queues besides "celery", and the tasks that go to them. docs/scaling.md explains both.
 CELERY_TASK_QUEUES: Any = [Queue(name) for name in names("CELERY_TASK_QUEUES")]
 CELERY_TASK_ROUTES: Any = pairs("CELERY_TASK_ROUTES", "apps.shop.tasks.*=mail")
 
@@ -73,6 +72,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # A worker waits for its broker for ever, when it starts and after a lost connection.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # also if a Redis is read-only after a failover
 
 # Tasks continue after a lost connection. Otherwise they would run twice.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False

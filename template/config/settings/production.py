@@ -8,10 +8,10 @@ from config.settings.project import *  # noqa: F403
 from config.settings.project import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE
 
 # The ids of system checks that do not matter for this deployment. See docs/checks.md.
-SILENCED_SYSTEM_CHECKS: list[str] = env.list("SILENCED_SYSTEM_CHECKS", [])
+SILENCED_SYSTEM_CHECKS: list[str] = env.list("SILENCED_SYSTEM_CHECKS", [], subcast=str.strip)
 
 SECRET_KEY = env.str("DJANGO_SECRET_KEY")
-ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS")
+ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", subcast=str.strip)
 if "insecure" in SECRET_KEY or len(SECRET_KEY) < 32:
     sys.exit("DJANGO_SECRET_KEY is a default or short: set 50 random characters.")
 if not env.str("DATABASE_URL", ""):
@@ -24,7 +24,7 @@ SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", True)
 SECURE_HSTS_SECONDS = env.int("DJANGO_SECURE_HSTS_SECONDS", 60 * 60 * 24 * 30)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [], subcast=str.strip)
 
 # The web process serves static files, compressed and with a hash in their names. WhiteNoise has to
 # be right after the SecurityMiddleware.

@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
-from celery.schedules import crontab
 from django.db import DatabaseError, Error, close_old_connections, connection
 from django_celery_beat import schedulers
 from django_celery_beat.models import PeriodicTask
@@ -25,19 +23,6 @@ logger = logging.getLogger(__name__)
 # time between the two dates, and CLOCK_SKEW how much the clocks of two machines may differ.
 NOTE_DELAY = timedelta(seconds=0.1)
 CLOCK_SKEW = timedelta(seconds=5)
-
-
-def parse_once(parse: Any) -> Any:
-    """Keep what was parsed. The library parses the crontab of each row, and twice.
-
-    Seen in django-celery-beat 2.9.0 (not reported yet). Delete this once fixed.
-    """
-    kept = lru_cache(maxsize=5000)(parse)
-    return lambda field, *limits: (kept if isinstance(field, str) else parse)(field, *limits)
-
-
-fields: Any = crontab  # Celery's types lack the method
-fields._expand_cronspec = staticmethod(parse_once(fields._expand_cronspec))
 
 
 class Entry(schedulers.ModelEntry):
@@ -182,6 +167,16 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         self._changed_at = self.Changes.last_change()
         self._dirty.clear()
         super().setup_schedule()
+
+    def is_due(self, entry: Any) -> Any:
+        """Whether it is due, and the seconds until the next look.
+
+        The library disables a row that runs once when it looks at it again: up to five minutes
+        later for a clocked row. Seen in django-celery-beat 2.9.0 (not reported yet). Delete this
+        method once fixed.
+        """
+        due, delay = super().is_due(entry)
+        return due, min(delay, 1) if due and entry.model.one_off else delay
 
     def reserve(self, entry: Any) -> Any:
         taken = super().reserve(entry)

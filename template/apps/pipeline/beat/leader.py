@@ -79,7 +79,7 @@ class LeaderMixin(Scheduler):
                 delay = min(super().tick(*args, **kwargs), CONFIRM_INTERVAL)
                 if self._send_error:
                     raise self._send_error
-                if settings.TASK_OUTBOX and self._relay():
+                if settings.TASK_OUTBOX and delay > 0 and self._relay():
                     delay = 0
         except TakenError:
             self._discard_schedule()

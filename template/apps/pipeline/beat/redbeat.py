@@ -170,6 +170,9 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
             raise TakenError
         return super().maybe_due(entry, **kwargs)
 
+    def give_back(self, entry: Any) -> None:
+        entry.reschedule(entry.last_run_at)
+
     def _discard_schedule(self) -> None:
         super()._discard_schedule()
         self.__dict__.pop("_maybe_due_kwargs", None)

@@ -93,9 +93,15 @@ def _owned() -> dict[str, "PeriodicTask"]:
     owned: dict[str, PeriodicTask] = {}
     marked = PeriodicTask.objects.filter(headers__contains=MARK)
     for row in marked.select_related(*KINDS).order_by("pk"):
-        if isinstance(name := _headers(row).get(MARK), str):
-            owned.setdefault(name, row)  # a later row is a copy that a user made
+        name = _headers(row).get(MARK)
+        if isinstance(name, str) and owned.setdefault(name, row) is not row:
+            _disown(row)  # a copy that a user made
     return owned
+
+
+def _disown(row: "PeriodicTask") -> None:
+    headers = {name: value for name, value in _headers(row).items() if name != MARK}
+    type(row).objects.filter(pk=row.pk).update(headers=json.dumps(headers))
 
 
 def _remove(rows: dict[str, "PeriodicTask"]) -> list[str]:

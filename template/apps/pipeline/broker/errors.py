@@ -9,7 +9,14 @@ def without_passwords(urls: str) -> str:
     Kombu hides only that of the first URL. Seen in kombu 5.7.0 (not reported yet). Delete the split
     once fixed.
     """
-    return ";".join(maybe_sanitize_url(url) for url in urls.split(";"))
+    return ";".join(_without_password(url) for url in urls.split(";"))
+
+
+def _without_password(url: str) -> str:
+    shown = str(maybe_sanitize_url(url))
+    head, _, tail = shown.rpartition("@")
+    # A password with a slash that is not escaped looks like a path.
+    return f"{url.partition('://')[0]}://**@{tail}" if "/" in head.partition("://")[2] else shown
 
 
 def short_reason(error: object) -> str:

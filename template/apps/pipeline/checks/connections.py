@@ -46,6 +46,8 @@ def url_problem(url: str) -> str | None:
     except ValueError:
         return "has a port that is not a number: write / : @ in a password as %2F %3A %40."
     kind = scheme(url)
+    if "@" in (path or "") and kind != "redis+socket":
+        return "has a / before the @: write / : @ in a password as %2F %3A %40."
     if "://" not in url:
         return "has no scheme: write redis://host:6379/0, for example."
     try:

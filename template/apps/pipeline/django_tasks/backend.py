@@ -53,7 +53,7 @@ class CeleryBackend(api.BaseTaskBackend):
         return {name: value for name, value in options.items() if value is not None}
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Send a task at once, even inside a transaction.
+        """Send a task at once, even inside a transaction, if the outbox is off.
 
         Raises kombu's OperationalError if broker or result backend do not answer, as `delay` does.
         """

@@ -9,7 +9,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from kombu import Message
 from kombu.exceptions import OperationalError
 
-from apps.pipeline.broker.queues import HIDDEN
+from apps.pipeline.broker.queues import HIDDEN, hides_arguments
 from apps.pipeline.failed.message import NotKeptError, message
 from apps.pipeline.failed.models import FailedTask, Reason
 
@@ -54,12 +54,14 @@ def record_message(
     headers = received.headers or {}
     try:
         args, kwargs, embedded = received.decode()
+        request = {**headers, **(embedded or {})}
     except Exception:
-        args, kwargs, embedded = (), {}, {HIDDEN: True}
-        error += f"\n{received.body!r}"[:ERROR_LENGTH]
+        args, kwargs, request = (), {}, {**headers, HIDDEN: True}
+        if not headers.get(HIDDEN) and not hides_arguments(current_app, headers.get("task", "")):
+            error += f"\n{received.body!r}"[:ERROR_LENGTH]
     return record(
         reason,
-        {**headers, **embedded, "delivery_info": received.delivery_info},
+        {**request, "delivery_info": received.delivery_info},
         args,
         kwargs,
         task_id=headers.get("id") or uuid(),
@@ -78,8 +80,7 @@ def store(row: dict[str, Any]) -> None:
 
 
 def _store_or_send(fields: dict[str, Any], later: bool) -> None:
-    # PostgreSQL does not store NUL characters.
-    row = {key: _without_nul(value) for key, value in fields.items()}
+    row = {key: _storable(key, value) for key, value in fields.items()}
     if later:
         try:
             current_app.send_task(STORE, [row], ignore_result=True)
@@ -106,5 +107,9 @@ def _close_lost_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
-def _without_nul(value: Any) -> Any:
-    return value.replace("\0", "") if isinstance(value, str) else value
+def _storable(field: str, value: Any) -> Any:
+    """The value without what a database refuses: NUL characters, surrogates, and a long text."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\0", "").encode("utf-8", "backslashreplace").decode()
+    return text[: getattr(FailedTask._meta.get_field(field), "max_length", None)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, DataError, InterfaceError
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 @shared_task(
     name=record.STORE,
     autoretry_for=(DatabaseError, InterfaceError),
+    dont_autoretry_for=(DataError,),  # the database refuses the row, now and later
     retry_backoff=2,
     retry_backoff_max=300,
     max_retries=None,

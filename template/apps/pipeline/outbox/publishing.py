@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -37,15 +38,21 @@ class Batch:
         self.app, self.alias, self.hooks = app, alias, hooks
         self.rows: list[Row] = []
 
-    def publish(self) -> None:
+    def publish(self, producer: Any = None) -> None:
         """Publish the messages, after the commit. Only the first call has something to publish."""
         rows, self.rows = self.rows, []
-        if not rows or is_away():
-            return
-        rows = self._unblocked(rows)
-        if len(rows) > 1 or any(row.created_at < timezone.now() - OWN_TIME / 2 for row, _ in rows):
-            rows = self._claimed(rows)
-        send(self.app, rows, time.monotonic() + OWN_TIME.total_seconds())
+        if rows and not is_away() and (rows := self._unblocked(self._kept(rows))):
+            send(self.app, rows, time.monotonic() + OWN_TIME.total_seconds(), producer)
+
+    def _kept(self, rows: list[Row]) -> list[Row]:
+        """The rows that no savepoint has rolled back and no Beat has claimed. Claim several."""
+        # SQLite reuses the primary key of a row that was rolled back, so compare ids of tasks too.
+        ids = [message.task_id for message, _ in rows]
+        found = _rows([message for message, _ in rows]).filter(task_id__in=ids)
+        if len(rows) == 1 and rows[0][0].created_at > timezone.now() - OWN_TIME / 2:
+            return rows if found.exists() else []
+        kept = {row.pk for row in claim(found.filter(due_at__lte=timezone.now() + OWN_TIME))}
+        return [row for row in rows if row[0].pk in kept]
 
     def _unblocked(self, rows: list[Row]) -> list[Row]:
         """The rows whose key has no earlier row in the table. Beat sends the others in order."""
@@ -55,21 +62,12 @@ class Batch:
                 first.setdefault(message.key, message.pk)
         earlier = Message.objects.using(self.alias)
         blocked = {key for key, pk in first.items() if earlier.filter(key=key, pk__lt=pk).exists()}
+        _set([row for row, _ in rows if row.key in blocked], due_at=timezone.now())
         return [row for row in rows if row[0].key not in blocked]
 
-    def _claimed(self, rows: list[Row]) -> list[Row]:
-        """The rows that no savepoint has rolled back and no Beat has claimed."""
-        # SQLite reuses the primary key of a row that was rolled back, so compare ids of tasks too.
-        unclaimed = _rows([message for message, _ in rows]).filter(
-            task_id__in=[message.task_id for message, _ in rows],
-            due_at__lte=timezone.now() + OWN_TIME,
-        )
-        kept = {message.pk for message in claim(unclaimed)}
-        return [row for row in rows if row[0].pk in kept]
 
-
-def store(app: Celery, record: Record, name: str, alias: str) -> None:
-    """Store a message in the transaction, and publish it after the commit."""
+def store(app: Celery, record: Record, name: str, alias: str, producer: Any) -> None:
+    """Store a message in the transaction, and publish it after the commit. Without one, at once."""
     message = _create(record, name, alias)
     connection: Any = transaction.get_connection(alias)
     batch = vars(connection).get("outbox")
@@ -78,7 +76,8 @@ def store(app: Celery, record: Record, name: str, alias: str) -> None:
         batch = connection.outbox = Batch(app, alias, connection.run_on_commit)
     if len(batch.rows) < BATCH:  # Beat sends the rest
         batch.rows.append((message, record))
-    transaction.on_commit(batch.publish, using=alias, robust=True)
+    held = None if connection.in_atomic_block else producer
+    transaction.on_commit(partial(batch.publish, held), using=alias, robust=True)
 
 
 def keep(record: Record, name: str, alias: str, error: Exception) -> None:
@@ -108,11 +107,13 @@ def due(alias: str) -> "QuerySet[Message]":
     return rows.filter(Q(key="") | ~Exists(earlier), due_at__lte=timezone.now())
 
 
-def send(app: Celery, rows: Iterable[Row], until: float = float("inf")) -> None:
+def send(
+    app: Celery, rows: Iterable[Row], until: float = float("inf"), producer: Any = None
+) -> None:
     """Publish messages and delete them, until the broker does not answer or the time is over."""
     waiting, sent, stuck = [*rows], list[Message](), set[str]()
     try:
-        with directly(), app.producer_or_acquire() as producer:
+        with directly(), app.producer_or_acquire(producer) as producer:
             while waiting and time.monotonic() < until:
                 message, record = waiting[0]
                 if message.key in stuck:

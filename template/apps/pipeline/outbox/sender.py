@@ -41,7 +41,7 @@ class AMQP(queues.AMQP):
             record.calls = noted()
             alias = router.db_for_write(Message)
             if record.key or transaction.get_connection(alias).in_atomic_block:
-                publishing.store(self.app, record, name, alias)
+                publishing.store(self.app, record, name, alias, producer)
             elif error := self._refused(record, name, producer):
                 self._keep(record, name, alias, error)
             return None

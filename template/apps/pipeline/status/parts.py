@@ -9,7 +9,6 @@ from django.apps import apps
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error as DatabaseError
-from kombu.exceptions import OperationalError
 
 from apps.pipeline.beat.sync import sync
 from apps.pipeline.broker.errors import short_reason, without_passwords
@@ -54,7 +53,8 @@ class Part:
 def database() -> Part:
     """Can this process connect to the database?"""
     try:
-        connection.ensure_connection()
+        with connection.cursor() as cursor:  # a connection that is kept may be broken
+            cursor.execute("SELECT 1")
     except DatabaseError as error:
         return Part("database", False, f"does not answer: {error}")
     return Part("database", True, f"{connection.vendor} answers")
@@ -80,7 +80,7 @@ def broker() -> Part:
         try:
             link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
             link.default_channel  # noqa: B018 - connects to a Redis
-        except (OperationalError, *link.recoverable_connection_errors) as error:
+        except Exception as error:  # also those of a refused login, which differ for each broker
             return Part("broker", False, f"{url} does not answer: {short_reason(error)}")
         if problem := unsupported(link):
             return Part("broker", False, f"{url} {problem}")

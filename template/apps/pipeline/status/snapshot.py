@@ -16,7 +16,7 @@ from apps.pipeline.status import outbox, parts, queues, workers
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.report import beat
 from apps.pipeline.status.schedules import Scheduled, scheduled
-from apps.pipeline.status.tasks import recent
+from apps.pipeline.status.tasks import Recent, recent
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +37,7 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
     """The context of the page. Without results it has no arguments, results or errors of tasks."""
     database, broker = parts.database(), parts.broker()
     no_queues: tuple[str, list[queues.Queue]] = ("", [])
+    no_tasks: list[Recent] = []
     no_schedules: tuple[list[Scheduled], int] = ([], 0)
     kind, found = _read(queues.waiting, no_queues, needs=broker)
     asked = _read(lambda: workers.workers(with_tasks=with_results), None, needs=broker)
@@ -50,7 +51,7 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
     kept = _read(outbox.part, None, needs=database) if settings.TASK_OUTBOX else None
     extra = [*served, *([kept] if kept else [])]
     failed = [part for part in [*named, *extra] if part.ok is False]
-    tasks = recent(asked, database) if with_results else None
+    tasks = _read(lambda: recent(asked, database), no_tasks, needs=web) if with_results else None
     errors = [task.task_id for task in tasks or () if task.ok is False]
     return {
         "parts": named,

@@ -335,6 +335,22 @@ class TestDatabaseScheduler:
         assert schedule["Sell"].schedule.hour == set(range(5, 12))
         assert 0 < parse.call_count <= 5
 
+    def test_a_row_that_ran_once_is_disabled_soon(self, make: Any, sent: Sent) -> None:
+        from django_celery_beat.models import ClockedSchedule
+
+        soon = ClockedSchedule.objects.create(clocked_time=timezone.now() + timedelta(seconds=3))
+        rows = type(self.row()).objects
+        rows.update(interval=None, clocked=soon, one_off=True)
+        scheduler = make()
+        deadline = time.monotonic() + 60
+        while "bakery.knead" not in sent and time.monotonic() < deadline:
+            time.sleep(min(scheduler.tick(), 0.2))
+        deadline = time.monotonic() + 20
+        while self.row().enabled and time.monotonic() < deadline:
+            time.sleep(min(scheduler.tick(), 0.2))
+        assert not self.row().enabled
+        assert sent.count("bakery.knead") == 1
+
     def test_a_row_that_was_just_disabled_is_not_sent(self, make: Any, sent: Sent) -> None:
         scheduler = make()
         scheduler._lead()
@@ -591,6 +607,23 @@ class TestRedBeat:
             scheduler = redbeat.RedBeatScheduler(app)
             tick_until_sent(scheduler, sent, longer=1.2)
             scheduler.close()
+        assert sent == ["bakery.open"]
+
+    def test_a_run_that_the_broker_did_not_accept_is_undone(
+        self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        soon = timezone.now() + timedelta(seconds=0.3)
+        in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=soon))
+        sent.down = True
+        scheduler = redbeat.RedBeatScheduler(app)
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            scheduler.tick()
+            time.sleep(0.1)
+        assert sent == []
+        sent.down = False
+        tick_until_sent(scheduler, sent, longer=0)
+        scheduler.close()
         assert sent == ["bakery.open"]
 
     def test_the_last_run_is_correct_in_the_repeated_hour(self, redbeat: Any, app: Celery) -> None:

@@ -331,6 +331,7 @@ def test_no_result_backend_is_accepted(settings: Settings, backend: str | None) 
         ("redis://:6379/0", "has no host"),
         ("redis://localhost:port/0", "has a port that is not a number"),
         ("redis://:pass/word@localhost/0", "has a port that is not a number"),
+        ("redis://localhost:/word@localhost/0", "has a / before the @"),
         ("redis://localhost/shop", "ends in 'shop'"),
         ("sentinel://127.0.0.1:1;sentinel://127.0.0.1:2/shop", "ends in 'shop'"),
     ],

@@ -22,6 +22,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
+from kombu import Message
 
 if "apps.pipeline.failed" not in settings.INSTALLED_APPS:
     pytest.skip("failed tasks are not kept", allow_module_level=True)
@@ -103,6 +104,20 @@ def failed(**fields: Any) -> FailedTask:
     fields = {"task_id": "the-id", "name": sell.name, "reason": Reason.ERROR} | fields
     fields = {"message": '{"args": [2], "kwargs": {}, "options": {}}'} | fields
     return FailedTask.objects.create(**fields)
+
+
+class Received(Message):
+    """A message from a broker."""
+
+    def __init__(self, body: str, headers: dict[str, Any]) -> None:
+        super().__init__(
+            body,
+            headers=headers,
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_info={},
+            accept={"application/json"},
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -273,6 +288,30 @@ class TestHiddenArguments:
         request = {"chain": [sell.s(), chain(sell.s(), follower)]}
         with pytest.raises(NotKeptError, match="that follows hides"):
             message(sell.name, [], {}, request)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_message_that_cannot_be_decoded_is_shown_unless_it_is_hidden(
+    hidden: bool, db: None
+) -> None:
+    name = pay.name if hidden else sell.name
+    received = Received("not JSON: 4111", {"task": name, "id": "the-id"})
+    assert record.record_message(Reason.UNREADABLE, received, "cannot be read")
+    assert ("4111" in FailedTask.objects.get().error) is not hidden
+
+
+def test_a_message_without_the_third_part_of_its_body_is_kept(db: None) -> None:
+    received = Received("[[2], {}, null]", {"task": "mill.unknown", "id": "the-id"})
+    assert record.record_message(Reason.UNKNOWN, received, "no such task")
+    assert '"args": [2]' in FailedTask.objects.get().message
+
+
+def test_a_text_that_no_database_stores_is_kept_without_it(db: None) -> None:
+    name = "mill." + "x" * 300
+    error = "no file \udce9\0"
+    assert record.record(Reason.ERROR, {}, (), {}, task_id="the-id", name=name, error=error)
+    row = FailedTask.objects.get()
+    assert (row.name, row.error) == (name[:255], "no file \\udce9")
 
 
 def test_arguments_that_are_not_json_are_not_kept() -> None:

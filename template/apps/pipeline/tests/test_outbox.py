@@ -142,6 +142,46 @@ class TestCommit:
         assert ids(app) == [first.id, second.id]
         assert not Message.objects.exists()
 
+    def test_a_savepoint_without_atomic_rolls_its_task_back(self, app: Celery) -> None:
+        with transaction.atomic():
+            savepoint = transaction.savepoint()
+            ping.delay()
+            transaction.savepoint_rollback(savepoint)
+        assert queued(app) == []
+        assert not Message.objects.exists()
+
+    def test_a_task_that_waits_for_its_order_does_not_send_one_that_was_rolled_back(
+        self, away: Celery, app: Celery
+    ) -> None:
+        add.apply_async((1,), headers={"outbox_key": "a"})
+        app.set_current()
+        with transaction.atomic():
+            add.apply_async((2,), headers={"outbox_key": "a"})
+            with transaction.atomic():
+                ping.delay()
+                transaction.set_rollback(True)
+        assert queued(app) == []
+        assert Message.objects.count() == 2
+        relay(app, seconds=TIMEOUT)  # the second does not wait until its 10 seconds are over
+        assert Message.objects.get(due_at__gt=timezone.now()).key == "a"
+
+    def test_a_task_with_an_order_needs_one_connection(
+        self, app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(app.amqp.producer_pool, "limit", 1)
+        sent: list[str] = []
+
+        def send() -> None:
+            app.set_current()  # in this thread
+            sent.append(add.apply_async((1,), headers={"outbox_key": "a"}).id)
+            connections.close_all()
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+        assert sent == ids(app)
+
     def test_delay_on_commit_is_stored_in_the_transaction(self, app: Celery) -> None:
         with transaction.atomic():
             ping.delay_on_commit()

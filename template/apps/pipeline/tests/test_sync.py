@@ -282,6 +282,8 @@ class TestAdmin:
         assert sync() == []
         declare()
         assert sync() == ["removed: Restock"]
+        assert sync() == []
+        assert row("Restock too").task
 
     def test_runs_that_it_missed_while_disabled_are_not_repeated(self, declare: Declare) -> None:
         declare(schedule(enabled=False))

@@ -2,6 +2,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -47,7 +48,7 @@ def database_down(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise OperationalError("no such host")
 
-    monkeypatch.setattr(connection, "ensure_connection", refuse)
+    monkeypatch.setattr(connection, "cursor", refuse)
 
 
 class TestHealthz:
@@ -93,6 +94,27 @@ class TestReadyz:
         assert response.status_code == 503
         assert response.json()["database"] is False
         assert "Not ready: database does not answer: no such host" in caplog.text
+
+    def test_names_a_broker_that_refuses_the_login(
+        self, client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: Any, **options: Any) -> None:
+            raise RuntimeError("login was refused")  # each client has a class of its own
+
+        monkeypatch.setattr("kombu.Connection.ensure_connection", refuse)
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json() == {"database": True, "broker": False}
+
+    def test_is_ready_if_the_queues_cannot_be_read(
+        self, client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> None:
+            raise RuntimeError("sqs:GetQueueAttributes is not allowed")
+
+        monkeypatch.setattr("apps.pipeline.status.views.queues", refuse)
+        response = client.get("/readyz")
+        assert (response.status_code, response.json()["queues"]) == (200, False)
 
     def test_the_answer_contains_no_address(self, client: Client, db: None) -> None:
         assert set(client.get("/readyz").json().values()) <= {True, False}

@@ -14,7 +14,9 @@ from celery.concurrency import solo
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
 from kombu import Connection, Queue
+from kombu.asynchronous.timer import Timer
 from kombu.exceptions import OperationalError
+from kombu.utils.limits import TokenBucket
 from redis import Redis
 
 from apps.pipeline.broker.queues import UNKNOWN_QUEUE
@@ -37,7 +39,10 @@ def parent_of(app: Celery) -> SimpleNamespace:
         app=app,
         hostname="one@here",
         pool=SimpleNamespace(num_processes=2),
-        task_consumer=SimpleNamespace(queues=[Queue(app.conf.task_default_queue)]),
+        task_consumer=SimpleNamespace(
+            queues=[Queue(app.conf.task_default_queue)], _active_tags={"celery": "1"}
+        ),
+        task_buckets={"bakery.bake": TokenBucket(1), "bakery.sell": None},
     )
 
 
@@ -111,6 +116,51 @@ class TestConsumes:
         monkeypatch.setattr(state, "reserved_requests", {"one", "two"})
         assert step._consumes(parent_of(live_app))
 
+    def test_a_worker_that_may_not_take_messages_consumes(
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ping.delay()
+        step.received_at -= STUCK_AFTER
+        limited, stopping, full = (parent_of(live_app) for _ in range(3))
+        limited.task_buckets["bakery.bake"].add(("request", 1))
+        assert step._consumes(limited)
+        step.received_at -= STUCK_AFTER
+        stopping.task_consumer._active_tags.clear()
+        assert step._consumes(stopping)
+        step.received_at -= STUCK_AFTER
+        monkeypatch.setitem(live_app.conf, "worker_eta_task_limit", 2)
+        monkeypatch.setattr(state, "scheduled_requests", {"one", "two"})
+        assert step._consumes(full)
+        step.received_at -= STUCK_AFTER
+        monkeypatch.setattr(state, "scheduled_requests", {"one"})
+        assert not step._consumes(full)
+
+    def test_messages_that_are_discarded_count_as_received(
+        self, step: Heartbeat, live_app: Celery
+    ) -> None:
+        parent = parent_of(live_app)
+        of_parent = Heartbeat(parent)
+        ping.delay()
+        of_parent.received_at -= STUCK_AFTER
+        parent.on_received()
+        assert of_parent._consumes(parent)
+
+    def test_the_thread_survives_errors(
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        errors = [OSError("no space left on device"), OSError("throttled")]
+
+        def fail(parent: Any) -> None:
+            error = errors.pop()
+            if not errors:
+                step.ended.set()
+            raise error
+
+        monkeypatch.setattr(step, "_beat_if_consuming", fail)
+        monkeypatch.setattr("apps.pipeline.liveness.heartbeat.INTERVAL", 0.01)
+        step._watch(parent_of(live_app))
+        assert errors == []
+
     def test_a_worker_without_a_broker_counts_as_consuming(
         self, step: Heartbeat, app_without_servers: Celery
     ) -> None:
@@ -139,6 +189,10 @@ class TestUnknownTask:
         assert message.headers["id"] == "the-id"
         assert message.headers["offers"] == 3
         assert message.payload[0] == ["order", 7]
+
+    def test_a_compressed_one_can_be_read_when_it_returns(self, live_worker: Celery) -> None:
+        live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], compression="gzip")
+        assert self.kept(live_worker).payload[0] == ["order", 7]
 
     def test_it_does_not_block_known_tasks(self, live_worker: Celery) -> None:
         for _ in range(5):
@@ -194,7 +248,7 @@ class Request:
         self._eta_timer_entry = None
 
 
-@pytest.mark.parametrize("waits_in", ["reserved_requests", "scheduled_requests"])
+@pytest.mark.parametrize("waits_in", ["reserved_requests", "scheduled_requests", "task_buckets"])
 def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
     live_app: Celery, monkeypatch: pytest.MonkeyPatch, waits_in: str
 ) -> None:
@@ -208,12 +262,21 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
     queue = live_app.amqp.queues[live_app.conf.task_default_queue]
     with live_app.connection_for_read() as link:
         waits, runs = (Request(queue(link.default_channel).get()) for _ in range(2))
-        getattr(state, waits_in).add(waits)
+        limited = TokenBucket(1)
+        buckets = {"with a limit": limited, "without": None}
+        if waits_in == "task_buckets":
+            limited.add((waits, 1))
+        else:
+            getattr(state, waits_in).add(waits)
         state.reserved_requests.add(runs)
         state.active_requests.add(runs)
         consumer: Any = object.__new__(consumers.Consumer)
-        consumer.__dict__ |= {"controller": None, "task_buckets": {}, "timer": None, "pool": None}
+        timer = Timer()
+        pause = timer.call_after(1000, print)
+        consumer.__dict__ |= {"controller": None, "task_buckets": buckets, "timer": timer}
+        consumer.__dict__ |= {"pool": None, "pauses": [pause]}
         consumer.on_close()
+        assert pause.canceled
         with live_app.connection_for_read() as another:
             bound: Any = queue(another.default_channel)
             assert bound.get().headers["id"] == waits.message.headers["id"]

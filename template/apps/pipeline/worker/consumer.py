@@ -34,9 +34,12 @@ class Consumer(consumer.Consumer):
     """
 
     qos: Any
+    task_buckets: dict[str, Any]
     steps: list[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.on_received: Callable[[], None] = lambda: None
+        self.pauses: list[Any] = []  # entries of the timer
         super().__init__(*args, **kwargs)
         skip_if_alone(self.steps)
 
@@ -59,14 +62,20 @@ class Consumer(consumer.Consumer):
         # their messages would stay recorded for as long as this worker renews its lease. Seen in
         # kombu 5.7.0 (not reported yet). Delete this method once fixed.
         waiting = {*state.reserved_requests, *state.scheduled_requests}  # type: ignore[attr-defined]
+        limited = [bucket.contents for bucket in self.task_buckets.values() if bucket]
+        waiting |= {request for contents in limited for request, _ in contents}
         for request in waiting - {*state.active_requests}:
             return_unstarted(request.message)
+        for pause in self.pauses:  # the broker returns these messages
+            self.timer.cancel(pause)
+        self.pauses.clear()
         super().on_close()
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Message) -> None:
+            self.on_received()
             token = ids.message.set(message.headers or {})
             try:
                 handle(message)
@@ -84,9 +93,12 @@ class Consumer(consumer.Consumer):
             self._offer_again(message, offers)  # RabbitMQ delays it
             return
         self.qos.increment_eventually()  # the message must not reduce the prefetch limit
-        self.timer.call_after(UNKNOWN_PAUSE, self._offer_after_pause, (message, offers))
+        arguments = (message, offers)
+        pause = self.timer.call_after(UNKNOWN_PAUSE, self._offer_after_pause, arguments)
+        self.pauses.append(pause)
 
     def _offer_after_pause(self, message: Message, offers: int) -> None:
+        del self.pauses[0]  # they end in the order in which they began
         self._offer_again(message, offers)
         self.qos.decrement_eventually()
 
@@ -103,10 +115,13 @@ class Consumer(consumer.Consumer):
             logger.error("Moved an unknown task to the queue %s: %s", queue.name, info)
         elif queues.is_quorum(self.app):
             destination = queues.delayed(info["routing_key"], UNKNOWN_PAUSE)
+        headers = message.headers | {"offers": offers}
         with self.app.producer_or_acquire() as producer:
             producer.publish(
                 message.body,
-                headers=message.headers | {"offers": offers},
+                compression=headers.pop("compression", None),  # the body is no longer compressed
+                headers=headers,
+                priority=message.properties.get("priority"),
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
                 correlation_id=message.properties.get("correlation_id"),

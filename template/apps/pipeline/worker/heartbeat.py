@@ -1,5 +1,6 @@
 """The worker's heartbeat, which shows that the worker consumes messages."""
 
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -7,7 +8,6 @@ from typing import Any
 
 from celery import bootsteps
 from celery.concurrency import solo
-from celery.signals import task_received
 from celery.worker import state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -21,7 +21,9 @@ from apps.pipeline.worker import answer  # noqa: F401 - registers its command
 # Seconds until the heartbeat stops, if the event loop does not run, or if it receives no message
 # although messages wait and a process is free. 60 s later the watchdog ends the worker.
 STUCK_AFTER = 15
+ANSWER_TIMEOUT = 5  # seconds; two attempts have to end before the watchdog ends the worker
 
+logger = logging.getLogger(__name__)
 _fork_lock = ForkLock()
 
 
@@ -38,7 +40,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self.node = parent.hostname
         heartbeat.stop("worker", node=self.node)  # deletes the file of a killed worker
         self.thread: threading.Thread | None = None
-        task_received.connect(self._on_received)
+        parent.on_received = self._on_received
 
     def start(self, parent: Any) -> None:
         self.timer = parent.timer.call_repeatedly(1, self._on_loop)
@@ -61,28 +63,32 @@ class Heartbeat(bootsteps.StartStopStep):
     def _on_loop(self) -> None:
         self.loop_ran_at = time.monotonic()
 
-    def _on_received(self, **kwargs: Any) -> None:
+    def _on_received(self) -> None:
         self.received_at = time.monotonic()
 
     def _watch(self, parent: Any) -> None:
         with _fork_lock:
             while not self.ended.is_set():
-                if self._consumes(parent):
-                    queues = list(parent.app.amqp.queues.consume_from)
-                    heartbeat.beat("worker", "\n".join(queues), node=self.node)
-                    self.watchdog.reset()
-                    with suppress(OperationalError, OSError, RedisError):
-                        consumers.record(parent.app, parent.hostname, queues)
+                try:
+                    self._beat_if_consuming(parent)
+                except Exception:  # of a disk or a broker; the next attempt can succeed
+                    logger.exception("The worker could not write its heartbeat")
                 _fork_lock.wait(self.ended, heartbeat.INTERVAL)
+
+    def _beat_if_consuming(self, parent: Any) -> None:
+        if self._consumes(parent):
+            self.watchdog.reset()
+            queues = list(parent.app.amqp.queues.consume_from)
+            heartbeat.beat("worker", "\n".join(queues), node=self.node)
+            consumers.record(parent.app, parent.hostname, queues)
 
     def _consumes(self, parent: Any) -> bool:
         """Whether the worker consumes, or cannot because the broker does not answer."""
         now = time.monotonic()
-        has_free_process = len(state.reserved_requests) < parent.pool.num_processes
         waiting = waiting_messages(parent)
         if waiting is None:
             return True
-        if not (waiting and has_free_process):
+        if not (waiting and can_take(parent)):
             self.received_at = max(self.received_at, now - 1)
         # In the pool solo the event loop does not run while a task runs.
         blocks_loop = isinstance(parent.pool, solo.TaskPool) and state.active_requests
@@ -90,10 +96,24 @@ class Heartbeat(bootsteps.StartStopStep):
         return loop_runs and now - self.received_at < STUCK_AFTER
 
 
+def can_take(parent: Any) -> bool:
+    """Whether a process is free, and nothing but an error keeps the worker from taking messages."""
+    buckets = parent.task_buckets.values()
+    limit = parent.app.conf.worker_eta_task_limit
+    scheduled = len(state.scheduled_requests)  # type: ignore[attr-defined]
+    return (
+        len(state.reserved_requests) < parent.pool.num_processes
+        and not any(bucket and bucket.contents for bucket in buckets)  # they wait for a rate limit
+        and not (limit and scheduled >= limit)
+        and bool(parent.task_consumer._active_tags)  # none while the worker stops
+    )
+
+
 def waiting_messages(parent: Any) -> int | None:
     """The number of messages that wait for this worker, on a new connection. None if unknown."""
     count = 0
-    with parent.app.connection_for_read() as link:
+    timeouts = dict.fromkeys(("socket_timeout", "answer_timeout"), ANSWER_TIMEOUT)
+    with parent.app.connection_for_read(transport_options=timeouts) as link:
         try:
             link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for queue in parent.task_consumer.queues:

@@ -52,7 +52,7 @@ class AtomicTakeMixin(PollingMixin):
         payload, exchange, routing_key = loads(record)
         if (exchange, routing_key) not in queues_of:
             queues_of[exchange, routing_key] = self._lookup(exchange, routing_key)
-        with suppress(KeyError):
+        with suppress(KeyError, TypeError):  # a client of another library may leave them out
             payload["headers"]["redelivered"] = True
             payload["properties"]["delivery_info"]["redelivered"] = True
         priority = self._get_message_priority(payload, reverse=False)
@@ -115,6 +115,8 @@ class AtomicTakeMixin(PollingMixin):
         for payload, queue in deliveries:
             if queue in self._active_queues and not self._closing:
                 self.connection._deliver(payload, queue)
+                # Another channel of the connection may have got it.
+                self.recorded.discard(payload["properties"]["delivery_tag"])
         if self.recorded:  # messages of queues that this channel no longer consumes
             unacked.return_to_queue(*self.recorded)
             self.recorded = set()
