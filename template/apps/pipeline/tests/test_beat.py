@@ -344,10 +344,10 @@ class TestDatabaseScheduler:
         scheduler = make()
         deadline = time.monotonic() + 60
         while "bakery.knead" not in sent and time.monotonic() < deadline:
-            time.sleep(min(scheduler.tick(), 0.2))
+            time.sleep(min(max(scheduler.tick(), 0), 0.2))
         deadline = time.monotonic() + 20
         while self.row().enabled and time.monotonic() < deadline:
-            time.sleep(min(scheduler.tick(), 0.2))
+            time.sleep(min(max(scheduler.tick(), 0), 0.2))
         assert not self.row().enabled
         assert sent.count("bakery.knead") == 1
 
