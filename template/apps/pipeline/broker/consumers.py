@@ -17,10 +17,10 @@ from apps.pipeline.liveness import heartbeat
 KEY = "pipeline.takers"  # a sorted set: queue and worker, with the time of the record
 
 
-def record(app: Celery, worker: str, queues: Iterable[str]) -> None:
+def record(app: Celery, worker: str, queues: Iterable[str], timeouts: dict[str, int]) -> None:
     """Record that this worker consumes these queues. Raises the broker's connection errors."""
     members = [json.dumps([queue, worker]) for queue in queues]
-    with app.connection_for_write() as link, _redis(link) as client:
+    with app.connection_for_write(transport_options=timeouts) as link, _redis(link) as client:
         if members and client:
             now = client.time()[0]
             client.zadd(KEY, dict.fromkeys(members, now))

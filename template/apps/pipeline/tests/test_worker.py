@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 import time
@@ -75,6 +76,17 @@ class TestWaitingMessages:
 
     def test_is_unknown_if_the_broker_does_not_answer(self, app_without_servers: Celery) -> None:
         assert waiting_messages(parent_of(app_without_servers)) is None
+
+    def test_a_frozen_broker_is_unknown_before_the_watchdog_ends_the_worker(
+        self, app_without_servers: Celery
+    ) -> None:
+        WorkerTimeouts(SimpleNamespace(app=app_without_servers))
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+            app_without_servers.conf.update(broker_url=url)
+            began = time.monotonic()
+            assert waiting_messages(parent_of(app_without_servers)) is None
+            assert time.monotonic() - began < 45
 
 
 class TestConsumes:

@@ -21,7 +21,8 @@ from apps.pipeline.worker import answer  # noqa: F401 - registers its command
 # Seconds until the heartbeat stops, if the event loop does not run, or if it receives no message
 # although messages wait and a process is free. 60 s later the watchdog ends the worker.
 STUCK_AFTER = 15
-ANSWER_TIMEOUT = 5  # seconds; two attempts have to end before the watchdog ends the worker
+# Seconds, for each attempt to connect. All have to end before the watchdog ends the worker.
+TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 5, "answer_timeout": 5}
 
 logger = logging.getLogger(__name__)
 _fork_lock = ForkLock()
@@ -80,7 +81,7 @@ class Heartbeat(bootsteps.StartStopStep):
             self.watchdog.reset()
             queues = list(parent.app.amqp.queues.consume_from)
             heartbeat.beat("worker", "\n".join(queues), node=self.node)
-            consumers.record(parent.app, parent.hostname, queues)
+            consumers.record(parent.app, parent.hostname, queues, TIMEOUTS)
 
     def _consumes(self, parent: Any) -> bool:
         """Whether the worker consumes, or cannot because the broker does not answer."""
@@ -112,8 +113,7 @@ def can_take(parent: Any) -> bool:
 def waiting_messages(parent: Any) -> int | None:
     """The number of messages that wait for this worker, on a new connection. None if unknown."""
     count = 0
-    timeouts = dict.fromkeys(("socket_timeout", "answer_timeout"), ANSWER_TIMEOUT)
-    with parent.app.connection_for_read(transport_options=timeouts) as link:
+    with parent.app.connection_for_read(transport_options=TIMEOUTS) as link:
         try:
             link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for queue in parent.task_consumer.queues:

@@ -101,17 +101,22 @@ class AtomicTakeMixin(PollingMixin):
         payload["properties"]["delivery_tag"] = tag
         return payload
 
+    def _queue_of(self: Any, key: bytes) -> str:
+        """The queue whose list has this key. Each priority has a list."""
+        name: str = key.decode().removeprefix(self.global_keyprefix)
+        return name.rsplit(self.sep, 1)[0]
+
     def _deliver_taken(self: Any, taken: list[Any]) -> bool:
+        messages = [(self._queue_of(key), content, tag.decode()) for key, content, tag in taken]
+        # All at first: after an error in the loop the channel is closed, which returns them.
+        self.recorded |= {tag for queue, _, tag in messages if queue not in self.unrecorded}
         deliveries = []
-        for key, content, tag in taken:
-            name = key.decode().removeprefix(self.global_keyprefix)
-            queue = name.rsplit(self.sep, 1)[0]
+        for queue, content, tag in messages:
             self._queue_cycle.rotate(queue)
-            payload = self._accept(content, tag.decode())
-            if payload:
+            if payload := self._accept(content, tag):
                 deliveries.append((payload, queue))
-                if queue not in self.unrecorded:
-                    self.recorded.add(tag.decode())
+            else:
+                self.recorded.discard(tag)
         for payload, queue in deliveries:
             if queue in self._active_queues and not self._closing:
                 self.connection._deliver(payload, queue)
