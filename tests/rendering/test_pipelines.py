@@ -50,12 +50,15 @@ def test_a_project_has_only_the_pipeline_of_its_ci_service(
     assert not (project(name) / left_out).exists()
 
 
-@pytest.mark.parametrize(("name", "has_job"), [("defaults", True), ("elsewhere", False)])
+@pytest.mark.parametrize(("name", "started"), [("defaults", True), ("elsewhere", False)])
 def test_the_pipeline_starts_the_containers_if_the_broker_is_one_of_them(
-    project: Project, name: str, has_job: bool
+    project: Project, name: str, started: bool
 ) -> None:
     file = project(name) / ".github" / "workflows" / "ci.yml"
-    assert ("stack" in yaml.safe_load(file.read_text())["jobs"]) is has_job
+    steps = yaml.safe_load(file.read_text())["jobs"]["stack"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert any("compose up" in command for command in commands) is started
+    assert any("compose build" in command for command in commands) is not started
 
 
 def test_pipelines_run_recipes_of_the_justfile(project: Project) -> None:
