@@ -14,6 +14,7 @@ from django_celery_beat import schedulers
 from django_celery_beat.models import PeriodicTask
 
 from apps.pipeline.beat import lock
+from apps.pipeline.beat.crontabs import parse_once
 from apps.pipeline.beat.leader import RETRY_INTERVAL, LeaderMixin, TakenError
 from apps.pipeline.beat.times import KINDS
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 # time between the two dates, and CLOCK_SKEW how much the clocks of two machines may differ.
 NOTE_DELAY = timedelta(seconds=0.1)
 CLOCK_SKEW = timedelta(seconds=5)
+
+parse_once()
 
 
 class Entry(schedulers.ModelEntry):

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
-from celery.schedules import crontab
 from django.apps import apps
 from django.conf import settings
 from django.db.models import Model
@@ -85,16 +83,3 @@ def _key(model: type[Model], values: dict[str, Any]) -> tuple[Any, ...]:
     """The values of a row, in the form in which the database compares them."""
     columns = {field.name: field for field in model._meta.fields}
     return tuple(columns[name].get_prep_value(value) for name, value in values.items())
-
-
-def parse_once(parse: Any) -> Any:
-    """Keep what was parsed. The library parses the crontab of each row, and twice.
-
-    Seen in django-celery-beat 2.9.0 (not reported yet). Delete this once fixed.
-    """
-    kept = lru_cache(maxsize=5000)(parse)
-    return lambda field, *limits: (kept if isinstance(field, str) else parse)(field, *limits)
-
-
-fields: Any = crontab  # Celery's types lack the method
-fields._expand_cronspec = staticmethod(parse_once(fields._expand_cronspec))

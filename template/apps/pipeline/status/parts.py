@@ -1,5 +1,6 @@
 """The parts of the pipeline, with a function for the status of each part."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,17 @@ class Part:
     def to_do_pieces(self) -> list[str]:
         """Text and commands in turn, the commands without their backticks."""
         return self.to_do.split("`")
+
+
+def attempt(name: str, check: Callable[[], Part | None]) -> Part:
+    """The status of a part. An error of any kind means that the part does not work."""
+    try:
+        part = check()
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [""]
+        return Part(name, False, f"{type(error).__name__}: {reason[0]}")
+    unset = Part(name, None, "not checked, because the settings have none")
+    return Part(name, part.ok, part.words) if part else unset
 
 
 def database() -> Part:

@@ -75,13 +75,7 @@ def check_part(name: str, check: Callable[[], Part | None], *, needs: Part | Non
     def run() -> None:
         app.set_current()
         try:
-            part = check()
-        except Exception as error:  # reported as a part that does not work
-            reason = str(error).strip().splitlines() or [""]
-            answers.append(Part(name, False, f"{type(error).__name__}: {reason[0]}"))
-        else:
-            unset = Part(name, None, "not checked, because the settings have none")
-            answers.append(Part(name, part.ok, part.words) if part else unset)
+            answers.append(parts.attempt(name, check))
         finally:
             connections.close_all()
 

@@ -1,15 +1,12 @@
 """Health checks for probes."""
 
 import logging
-from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from apps.pipeline.broker.errors import short_reason
 from apps.pipeline.status import outbox, parts
-from apps.pipeline.status.parts import Part
 from apps.pipeline.status.queues import queues
 
 logger = logging.getLogger(__name__)
@@ -32,17 +29,10 @@ def readyz(request: HttpRequest) -> JsonResponse:
     ready = database.ok and (broker.ok or settings.TASK_OUTBOX)
     # These are shown, but have no effect on the status code.
     if broker.ok:
-        found.append(_read("queues", queues))
+        found.append(parts.attempt("queues", queues))
     if settings.TASK_OUTBOX and database.ok:
-        found.append(_read("outbox", outbox.part))
+        found.append(parts.attempt("outbox", outbox.part))
     for part in found:
         if not part.ok:
             logger.warning("Not ready: %s %s", part.name, part.words)
     return JsonResponse({part.name: part.ok for part in found}, status=200 if ready else 503)
-
-
-def _read(name: str, read: Callable[[], Part]) -> Part:
-    try:
-        return read()
-    except Exception as error:  # what a broker or a database raises differs
-        return Part(name, False, f"cannot be read: {short_reason(error)}")
