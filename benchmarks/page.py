@@ -20,7 +20,7 @@ from statistics import median
 
 import redis
 from worker import wait_for
-from worker_sides import ROOT, TICK, TIMEOUT, Side, cpu, running, server
+from worker_sides import TICK, TIMEOUT, Side, cpu, new_project, running, server
 
 PAUSE = 2.5  # seconds, as in static/pipeline/page.js
 ROWS = ("tasks per second", "ms of the worker's CPU per task", "the page's answer, ms")
@@ -28,16 +28,7 @@ ROWS = ("tasks per second", "ms of the worker's CPU per task", "the page's answe
 
 def project(root: Path, broker: str) -> Side:
     """A new project with its local settings."""
-    copy = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
-    subprocess.run([*copy, str(ROOT), str(root / "project")], check=True)
-    variables = {
-        "CELERY_BROKER_URL": broker,
-        "CELERY_RESULT_BACKEND": broker.removesuffix("0") + "1",
-        "DATABASE_URL": f"sqlite:///{root / 'db.sqlite3'}",
-        "DJANGO_SETTINGS_MODULE": "config.settings.local",
-        "RUNTIME_DIR": str(root),
-    }
-    side = Side(root / "project", "config", "apps.pipeline.tasks", variables)
+    side = new_project(root, broker, broker.removesuffix("0") + "1", "local")
     migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     subprocess.run(migrate, cwd=side.directory, env=side.environment(), check=True)
     return side

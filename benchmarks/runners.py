@@ -26,7 +26,7 @@ from statistics import median
 
 import psycopg
 import redis
-from worker_sides import ROOT, TICK, TIMEOUT, cpu, running, server
+from worker_sides import ROOT, TICK, TIMEOUT, cpu, new_project, running, server
 
 PARTS = ROOT / "benchmarks" / "runners"
 POSTGRESQL = os.environ.get("DATABASE_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
@@ -210,19 +210,9 @@ def benches(names: list[str]) -> Iterator[dict[str, Bench]]:
 
 def project(root: Path, broker: str) -> Runner:
     """A new project with the default answers and its production settings."""
-    copy = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
-    subprocess.run([*copy, str(ROOT), str(root / "project")], check=True)
-    variables = {
-        "CELERY_BROKER_URL": broker,
-        "CELERY_RESULT_BACKEND": "",
-        "DATABASE_URL": f"sqlite:///{root / 'db.sqlite3'}",
-        "DJANGO_ALLOWED_HOSTS": "example.com",
-        "DJANGO_SECRET_KEY": "only-for-this-benchmark-and-fifty-characters-long",
-        "DJANGO_SETTINGS_MODULE": "config.settings.production",
-        "RUNTIME_DIR": str(root),
-    }
+    side = new_project(root, broker, "")
     command = CELERY.format("config") + " --include celery_tasks"
-    return Runner("", "celery_tasks", (command,), 1, root / "project", variables)
+    return Runner("", "celery_tasks", (command,), 1, side.directory, side.variables)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -10,7 +10,6 @@ production settings. Where other work disturbs the machine, trust the CPU per ta
 import argparse
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,17 @@ from statistics import median, quantiles
 
 import redis
 from bare_django import start_project
-from worker_sides import PROCESSES, ROOT, TICK, TIMEOUT, Side, cpu, memory, server
+from worker_sides import (
+    PROCESSES,
+    ROOT,
+    TICK,
+    TIMEOUT,
+    Side,
+    cpu,
+    memory,
+    new_project,
+    server,
+)
 
 # Each figure's name, and how it is written.
 ROWS = {
@@ -82,17 +91,6 @@ def measure(side: Side, tasks: int, results: "redis.Redis", log: Path) -> Round:
 
 def sides(root: Path, broker: str, results: str, django: bool) -> dict[str, Side]:
     """A fresh copy of the project, and bare Celery."""
-    copy = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
-    subprocess.run([*copy, str(ROOT), str(root / "project")], check=True)
-    production = {
-        "CELERY_BROKER_URL": broker,
-        "CELERY_RESULT_BACKEND": results,
-        "DATABASE_URL": f"sqlite:///{root / 'db.sqlite3'}",
-        "DJANGO_ALLOWED_HOSTS": "example.com",
-        "DJANGO_SECRET_KEY": "only-for-this-benchmark-and-fifty-characters-long",
-        "DJANGO_SETTINGS_MODULE": "config.settings.production",
-        "RUNTIME_DIR": str(root),
-    }
     urls = {"BROKER": broker, "RESULTS": results}
     bare = Side(ROOT / "benchmarks" / "bare", "tasks", "tasks", urls)
     if django:
@@ -100,7 +98,7 @@ def sides(root: Path, broker: str, results: str, django: bool) -> dict[str, Side
         urls["DJANGO_SETTINGS_MODULE"] = "shop.settings"
         bare = Side(root / "django", "shop", "shop.tasks", urls)
     return {
-        "ours": Side(root / "project", "config", "apps.pipeline.tasks", production),
+        "ours": new_project(root, broker, results),
         "bare": bare,
     }
 

@@ -83,6 +83,22 @@ def running(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+def new_project(root: Path, broker: str, results: str, settings: str = "production") -> Side:
+    """A new project with the default answers and these settings."""
+    copy = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
+    subprocess.run([*copy, str(ROOT), str(root / "project")], check=True)
+    variables = {
+        "CELERY_BROKER_URL": broker,
+        "CELERY_RESULT_BACKEND": results,
+        "DATABASE_URL": f"sqlite:///{root / 'db.sqlite3'}",
+        "DJANGO_ALLOWED_HOSTS": "example.com",
+        "DJANGO_SECRET_KEY": "only-for-this-benchmark-and-fifty-characters-long",
+        "DJANGO_SETTINGS_MODULE": f"config.settings.{settings}",
+        "RUNTIME_DIR": str(root),
+    }
+    return Side(root / "project", "config", "apps.pipeline.tasks", variables)
+
+
 def processes(session: int) -> Iterator[tuple[Path, list[str]]]:
     """The directory in /proc of each process of the session, with the fields of its `stat`."""
     for directory in Path("/proc").glob("[0-9]*"):
