@@ -41,8 +41,9 @@ def parent_of(app: Celery) -> SimpleNamespace:
         hostname="one@here",
         pool=SimpleNamespace(num_processes=2),
         task_consumer=SimpleNamespace(
-            queues=[Queue(app.conf.task_default_queue)], _active_tags={"celery": "1"}
+            queues=[Queue(app.conf.task_default_queue)],
         ),
+        stops=False,
         task_buckets={"bakery.bake": TokenBucket(1), "bakery.sell": None},
     )
 
@@ -137,7 +138,7 @@ class TestConsumes:
         limited.task_buckets["bakery.bake"].add(("request", 1))
         assert step._consumes(limited)
         step.received_at -= STUCK_AFTER
-        stopping.task_consumer._active_tags.clear()
+        stopping.stops = True
         assert step._consumes(stopping)
         step.received_at -= STUCK_AFTER
         monkeypatch.setitem(live_app.conf, "worker_eta_task_limit", 2)

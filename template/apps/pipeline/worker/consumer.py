@@ -35,6 +35,7 @@ class Consumer(consumer.Consumer):
 
     qos: Any
     task_buckets: dict[str, Any]
+    stops = False  # whether the worker takes no more messages, because it was told to stop
     steps: list[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -106,7 +106,7 @@ def can_take(parent: Any) -> bool:
         len(state.reserved_requests) < parent.pool.num_processes
         and not any(bucket and bucket.contents for bucket in buckets)  # they wait for a rate limit
         and not (limit and scheduled >= limit)
-        and bool(parent.task_consumer._active_tags)  # none while the worker stops
+        and not parent.stops
     )
 
 

@@ -60,6 +60,7 @@ class SoftShutdown(bootsteps.StartStopStep):
         # After SIGINT Celery runs its timers in another thread until the tasks have ended.
         if self.stopping_since is None or threading.current_thread() is not threading.main_thread():
             return
+        self.parent.consumer.stops = True
         consumer = self.parent.consumer.task_consumer
         if consumer and consumer is not self.cancelled_consumer:  # new after a reconnect
             self.cancelled_consumer = consumer
