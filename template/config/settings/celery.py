@@ -72,7 +72,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # A worker waits for its broker for ever, when it starts and after a lost connection.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # also if a Redis is read-only after a failover
+CELERY_BROKER_CHANNEL_ERROR_RETRY = SPEAKS_REDIS  # if it is read-only after a failover
 
 # Tasks continue after a lost connection. Otherwise they would run twice.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
