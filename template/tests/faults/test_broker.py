@@ -5,9 +5,7 @@ import signal
 import time
 
 import pytest
-from redis import Redis
 
-from apps.pipeline.broker.embedded import free_port
 from tests.faults.harness import FULL, HEALED_WITHIN, NAMED_WITHIN, WAIT_TIMEOUT, Row, System
 from tests.faults.servers import RabbitMQ, Server, wait_until
 
@@ -37,26 +35,6 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
                 row.injected += f", {len(worker.exits)} workers replaced"
         more = system.deliver("work", 100_000, 50)
         system.wait_done(more)
-
-
-@pytest.mark.faults("a Redis that is a read-only replica for a while")
-def test_a_broker_that_is_read_only_stops_no_worker(broker: Server, row: Row) -> None:
-    """As after a failover of a managed Redis, whose old address leads to a replica at first."""
-    if isinstance(broker, RabbitMQ):
-        pytest.skip("RabbitMQ has no replicas of this kind")
-    with System(broker, visibility=12) as system, Redis.from_url(broker.url) as redis:
-        worker = system.worker()
-        system.web()
-        system.wait_ready()
-        sent = system.deliver("work", 0, 200)
-        system.wait_more("done", 20)
-        redis.replicaof("127.0.0.1", str(free_port()))
-        row.injected, row.accepted = "REPLICAOF for 5 s", len(sent)
-        time.sleep(5)
-        redis.replicaof("NO", "ONE")
-        row.recovered(system.wait_done(sent, HEALED_WITHIN))
-        row.done = len(system.traced("done"))
-        assert worker.exits == []
 
 
 @pytest.mark.faults("broker restart while tasks wait for their time")
