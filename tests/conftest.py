@@ -29,6 +29,8 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # git sets them in hooks
             patch.delenv(name, raising=False)
             plumbum.local.env.pop(name, "")
+        # Otherwise each process that a test starts compiles the modules that it imports.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         for name, value in variables.items():
             patch.setenv(name, value)
         # Copier runs git through this snapshot of the environment. Seen in copier 9.19.1 (not
