@@ -21,14 +21,14 @@ def message(name: str, args: Any, kwargs: Any, request: Any) -> str:
 
     Raises NotKeptError if the arguments are hidden, or are not JSON.
     """
-    asked = request if isinstance(request, dict) else vars(request)
-    if asked.get(HIDDEN) or hides_arguments(current_app, name):
+    fields = request if isinstance(request, dict) else vars(request)
+    if fields.get(HIDDEN) or hides_arguments(current_app, name):
         raise NotKeptError("The task hides its arguments: send it from your code.")
-    options = {option: asked[key] for key, option in FOLLOWERS.items() if asked.get(key)}
+    options = {option: fields[key] for key, option in FOLLOWERS.items() if fields.get(key)}
     if any(map(_hides, _signatures([*options.values()]))):
         raise NotKeptError("A task that follows hides its arguments: send it from your code.")
-    hard, soft = asked.get("timelimit") or (None, None)
-    priority = (asked.get("delivery_info") or {}).get("priority")
+    hard, soft = fields.get("timelimit") or (None, None)
+    priority = (fields.get("delivery_info") or {}).get("priority")
     more = {"time_limit": hard, "soft_time_limit": soft, "priority": priority}
     options |= {option: value for option, value in more.items() if value}
     try:

@@ -51,10 +51,10 @@ def test_a_broker_that_does_not_answer_raises_and_closes_the_connection(
 @pytest.mark.parametrize("scheme", ["amqp", "amqps"])
 def test_every_amqp_connection_has_the_timeout(scheme: str) -> None:
     link = Connection(f"{scheme}://localhost//", transport_options={"answer_timeout": 2})
-    asked: Any = link.transport
-    assert asked.Connection(answer_timeout=2).answer_timeout == 2
-    assert asked.Connection.Channel is transport.AMQPChannel
-    assert bool(asked.client.ssl) is (scheme == "amqps")
+    made: Any = link.transport
+    assert made.Connection(answer_timeout=2).answer_timeout == 2
+    assert made.Connection.Channel is transport.AMQPChannel
+    assert bool(made.client.ssl) is (scheme == "amqps")
 
 
 @pytest.mark.parametrize(("headers", "kept"), [({"task": "shop.pay"}, False), ({}, True)])

@@ -44,13 +44,13 @@ def opened(link: Connection) -> Any:
     return link.channel()
 
 
-def asked(link: Connection) -> Any:
+def client_of(link: Connection) -> Any:
     """A client of the broker."""
     return Redis(host=str(link.hostname), port=int(link.port or 6379))
 
 
 def unacknowledged(link: Connection) -> list[Any]:
-    return [json.loads(record)[0] for record in asked(link).hvals("unacked")]
+    return [json.loads(record)[0] for record in client_of(link).hvals("unacked")]
 
 
 def found(link: Connection) -> list[object]:
@@ -153,7 +153,7 @@ class TestALostMessage:
             send(link, "hello")
             channel.client.connection = None
             command = channel._take(["celery"], ["a"], "1")
-            assert len(asked(late).execute_command(*command)[0]) == 1  # the frozen broker's
+            assert len(client_of(late).execute_command(*command)[0]) == 1  # the frozen broker's
             assert len(unacknowledged(link)) == 1
             channel.repeated_at = 0
             channel.repeat_failed()
@@ -175,7 +175,7 @@ def test_a_message_is_recorded_when_it_leaves_its_list(broker_url: str) -> None:
         heard = ReceivingConsumer(link, QUEUE)
         poll(link)
         assert answered(heard.consumer.channel)
-        assert asked(observer).llen("celery") == 0
+        assert client_of(observer).llen("celery") == 0
         assert len(unacknowledged(observer)) == 1
         assert heard.payloads(1) == ["hello"]
 
@@ -201,7 +201,7 @@ def test_a_channel_takes_messages_up_to_the_prefetch_limit(broker_url: str) -> N
         heard = ReceivingConsumer(link, QUEUE, prefetch=4)
         heard.link.drain_events(timeout=WAIT_TIMEOUT)
         assert [message.decode() for message in heard.messages] == ["0", "1", "2", "3"]
-        assert asked(link).llen("celery") == 6
+        assert client_of(link).llen("celery") == 6
         for message in heard.messages:
             message.ack()
         heard.messages.clear()
@@ -263,10 +263,10 @@ def test_redis_contains_only_the_names_and_records_of_celery(broker_url: str) ->
     """Flower, exporters and workers without this transport read these keys."""
     with connect(broker_url, global_keyprefix="shop:") as link, Connection(broker_url) as plain:
         send(link, "hello")
-        assert asked(plain).llen("shop:celery") == 1
+        assert client_of(plain).llen("shop:celery") == 1
         heard = ReceivingConsumer(link, QUEUE)
         assert heard.payloads(1) == ["hello"]
-        client = asked(plain)
+        client = client_of(plain)
         (tag,) = client.zrange("shop:unacked_index", 0, -1)
         payload, exchange, routing_key = json.loads(client.hget("shop:unacked", tag))
         assert b64decode(payload["body"]) == b"hello"
@@ -355,18 +355,18 @@ def test_a_message_that_cannot_be_decoded_is_moved_and_the_next_is_taken(
     broker_url: str, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with connect(broker_url) as link:
-        asked(link).lpush("celery", content)
+        client_of(link).lpush("celery", content)
         send(link, "hello")
         assert ReceivingConsumer(link, QUEUE).payloads(1) == ["hello"]
-        assert asked(link).lrange(unacked.UNDECODABLE, 0, -1) == [content.encode()]
+        assert client_of(link).lrange(unacked.UNDECODABLE, 0, -1) == [content.encode()]
         assert unacked.UNDECODABLE in caplog.text
 
 
 def test_messages_can_be_taken_from_a_full_redis(tmp_path: Path) -> None:
     with server(tmp_path) as url, connect(url) as link:
         send(link, "hello")
-        asked(link).config_set("maxmemory-policy", "noeviction")
-        asked(link).config_set("maxmemory", 1)
+        client_of(link).config_set("maxmemory-policy", "noeviction")
+        client_of(link).config_set("maxmemory", 1)
         assert ReceivingConsumer(link, QUEUE).payloads(1) == ["hello"]
         assert len(unacknowledged(link)) == 1
 

@@ -155,4 +155,4 @@ class Consumer(consumer.Consumer):
         queue = queues.queue_of(self.app, message.delivery_info) or ""
         logger.error("A message is kept with the failed tasks: %s", error)
         # The event loop must not wait for the database.
-        return record_message(Reason[reason], message, error, queue, later=True)
+        return record_message(Reason[reason], message, error, queue, by_task=True)

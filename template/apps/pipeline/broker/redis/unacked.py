@@ -168,7 +168,7 @@ class QoS(kombu.QoS):
             records = redis.hmget(self.channel.full_name(self.unacked_key), batch)
             queues_of: dict[tuple[str, str], list[str]] = {}
             with redis.pipeline(transaction=False) as pipe:
-                asked = []
+                requested = []
                 for tag, record in zip(batch, records, strict=True):
                     payload, queues = self.channel.restored(record, queues_of)
                     # Kombu deletes the record. Seen in kombu 5.7.0 (not reported yet). Delete this
@@ -181,8 +181,8 @@ class QoS(kombu.QoS):
                     keys = [self.channel.full_name(key) for key in keys]
                     arguments = [tag, record or b"", push, dumps(payload), "1" if owner else "0"]
                     pipe.eval(scripts.RETURN, len(keys), *keys, *arguments)
-                    asked.append(tag)
-                answers = dict(zip(asked, pipe.execute(), strict=True))
+                    requested.append(tag)
+                answers = dict(zip(requested, pipe.execute(), strict=True))
             restored += [tag for tag, done in answers.items() if done > 0]
             tags += [tag for tag, done in answers.items() if done < 0]  # changed meanwhile
         return restored

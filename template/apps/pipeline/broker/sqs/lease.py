@@ -113,7 +113,7 @@ def renew(channel: Any) -> None:
 
 
 def _renew_batch(client: Any, url: str, receipts: list[str]) -> None:
-    asked = time.monotonic()
+    began = time.monotonic()
     entries = [
         {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": SECONDS}
         for number, receipt in enumerate(receipts)
@@ -121,7 +121,7 @@ def _renew_batch(client: Any, url: str, receipts: list[str]) -> None:
     answer = client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
     for entry in answer.get("Successful", ()):
         if message := held.get(receipts[int(entry["Id"])]):
-            message.since = asked
+            message.since = began
     for entry in answer.get("Failed", ()):
         message = held.get(receipts[int(entry["Id"])])  # None: acknowledged meanwhile
         if message and entry["SenderFault"]:
