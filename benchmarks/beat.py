@@ -1,11 +1,12 @@
-"""Beat with many schedules in PostgreSQL, against django-celery-beat's scheduler as it comes.
+"""Beat with many schedules in PostgreSQL, against the schedulers of django-celery-beat and redbeat.
 
 uv run python benchmarks/beat.py --rounds 5
 uv run python benchmarks/beat.py --rows 100000
+uv run python benchmarks/beat.py --against redbeat
 
 Both run in turn, in the same Django project with its production settings: only the scheduler
-differs. Half of the rows have an interval, half a crontab; none of them is due. Needs Linux, and a
-PostgreSQL that can be started: the benchmark has servers of its own.
+differs. Half of the rows have an interval, and half a crontab. None of them is due. Needs Linux,
+and a PostgreSQL that can be started: the benchmark has servers of its own.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
@@ -33,9 +34,11 @@ sys.path.insert(0, str(TEMPLATE))
 from apps.pipeline.broker.embedded import end_with_parent  # noqa: E402
 from tests.faults.servers import PostgreSQL, Valkey  # noqa: E402
 
+OURS = "this project"
 SCHEDULERS = {
-    "ours": "apps.pipeline.beat.database.DatabaseScheduler",
-    "stock": "django_celery_beat.schedulers.DatabaseScheduler",
+    OURS: "apps.pipeline.beat.database.DatabaseScheduler",
+    "django-celery-beat": "django_celery_beat.schedulers.DatabaseScheduler",
+    "redbeat": "redbeat.RedBeatScheduler",
 }
 ROWS = {
     "start to the first due message, s": "{:.1f}",
@@ -49,7 +52,8 @@ ROWS = {
     "memory (PSS), MiB": "{:.0f}",
 }
 EVERY = 5  # seconds between two runs of a row that is due often
-OFTEN = 20  # such rows
+OFTEN = [f"often {number}" for number in range(20)]  # such rows
+LONG = range(24, 48)  # hours between two runs of the other rows
 TIMEOUT = 180  # seconds for a step
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -88,39 +92,113 @@ def start(stack: ExitStack) -> redis.Redis:
     return redis.Redis.from_url(broker.url)
 
 
-def fill(count: int) -> None:
-    """Write so many rows that are not due, and one that is overdue."""
-    from django.db import connection
-    from django.utils import timezone
-    from django_celery_beat import models as tables
+class Rows:
+    """The schedules in the database."""
 
-    now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE django_celery_beat_periodictask RESTART IDENTITY CASCADE")
-        for model in (tables.IntervalSchedule, tables.CrontabSchedule):
-            cursor.execute(f"TRUNCATE {model._meta.db_table} RESTART IDENTITY CASCADE")
-        tables.IntervalSchedule.objects.bulk_create(
-            tables.IntervalSchedule(every=hours, period="hours") for hours in range(24, 48)
+    def fill(self, count: int) -> None:
+        """Write so many rows that are not due, and one that is overdue."""
+        from django.db import connection
+        from django.utils import timezone
+        from django_celery_beat import models as tables
+
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE django_celery_beat_periodictask RESTART IDENTITY CASCADE")
+            for model in (tables.IntervalSchedule, tables.CrontabSchedule):
+                cursor.execute(f"TRUNCATE {model._meta.db_table} RESTART IDENTITY CASCADE")
+            tables.IntervalSchedule.objects.bulk_create(
+                tables.IntervalSchedule(every=hours, period="hours") for hours in LONG
+            )
+            tables.CrontabSchedule.objects.bulk_create(
+                tables.CrontabSchedule(minute=minute, hour=hour)
+                for minute, hour in far_times(timezone.now().hour)
+            )
+            for kind in ("interval", "crontab"):
+                cursor.execute(FILL.format(kind=kind), [count // 2])
+            cursor.execute("ANALYZE django_celery_beat_periodictask")
+        often = tables.IntervalSchedule.objects.create(every=EVERY, period="seconds")
+        tables.PeriodicTask.objects.bulk_create(
+            tables.PeriodicTask(name=name, task="bench.often", interval=often, enabled=False)
+            for name in OFTEN
         )
-        tables.CrontabSchedule.objects.bulk_create(
-            tables.CrontabSchedule(minute=str(minute), hour=str((now.hour + 2 + hour) % 24))
-            for minute in range(60)
-            for hour in range(20)
+        tables.PeriodicTask.objects.create(
+            name="edited", task="bench.edited", interval=tables.IntervalSchedule.objects.first()
         )
-        for kind in ("interval", "crontab"):
-            cursor.execute(FILL.format(kind=kind), [count // 2])
-        cursor.execute("ANALYZE django_celery_beat_periodictask")
-    often = tables.IntervalSchedule.objects.create(every=EVERY, period="seconds")
-    daily = tables.IntervalSchedule.objects.first()
-    tables.PeriodicTask.objects.bulk_create(
-        tables.PeriodicTask(
-            name=f"often {number}", task="bench.often", interval=often, enabled=False
+        self.make_due()
+
+    def make_due(self) -> None:
+        from django.utils import timezone
+        from django_celery_beat.models import PeriodicTask
+
+        row = PeriodicTask.objects.get(name="edited")
+        row.last_run_at = timezone.now() - timedelta(days=9)
+        row.save()
+
+    def start_often(self) -> None:
+        from django_celery_beat.models import PeriodicTask, PeriodicTasks
+
+        PeriodicTask.objects.filter(name__in=OFTEN).update(enabled=True)
+        PeriodicTasks.update_changed()
+
+    def edit(self) -> None:
+        from django_celery_beat.models import PeriodicTask
+
+        PeriodicTask.objects.get(name="edited").save()
+
+
+class Entries:
+    """The same schedules in Redis."""
+
+    def entry(self, name: str, schedule: Any, last_run_at: datetime | None = None) -> Any:
+        from celery import current_app
+        from redbeat import RedBeatSchedulerEntry
+
+        return RedBeatSchedulerEntry(
+            name,
+            "bench.none",
+            schedule,
+            options={"headers": {"periodic_task_name": name}},
+            last_run_at=last_run_at or current_app.now(),
+            app=current_app,
         )
-        for number in range(OFTEN)
-    )
-    tables.PeriodicTask.objects.create(
-        name="edited", task="bench.edited", interval=daily, last_run_at=now - timedelta(days=9)
-    )
+
+    def fill(self, count: int) -> None:
+        from celery import current_app
+        from celery.schedules import crontab, schedule
+
+        long = [schedule(timedelta(hours=hours)) for hours in LONG]
+        far = [
+            crontab(minute=minute, hour=hour) for minute, hour in far_times(current_app.now().hour)
+        ]
+        for number in range(count // 2):
+            self.entry(f"interval {number}", long[number % len(long)]).save()
+            self.entry(f"crontab {number}", far[number % len(far)]).save()
+        self.make_due()
+
+    def make_due(self) -> None:
+        from celery import current_app
+        from celery.schedules import schedule
+
+        overdue = current_app.now() - timedelta(days=9)
+        entry = self.entry("edited", schedule(timedelta(days=1)), overdue)
+        entry.save().reschedule(overdue)
+
+    def start_often(self) -> None:
+        from celery.schedules import schedule
+
+        for name in OFTEN:
+            self.entry(name, schedule(timedelta(seconds=EVERY))).save()
+
+    def edit(self) -> None:
+        from celery.schedules import schedule
+
+        self.entry("edited", schedule(timedelta(days=1))).save()
+
+
+def far_times(hour: int) -> Iterator[tuple[str, str]]:
+    """Minutes and hours of crontabs that are not due in the next two hours."""
+    for minute in range(60):
+        for more in range(20):
+            yield str(minute), str((hour + 2 + more) % 24)
 
 
 class Beat:
@@ -215,31 +293,23 @@ def rates(beat: Beat, action: Any) -> tuple[float, float, Any]:
 
 
 def measure(client: redis.Redis, side: str, rows: int, seconds: float, log: Path) -> list[float]:
-    from django.utils import timezone
-    from django_celery_beat.models import PeriodicTask, PeriodicTasks
-
     def p95(times: list[float]) -> float:
         return quantiles(times, n=20)[18] if len(times) > 1 else times[0]
 
-    def touch() -> None:
-        PeriodicTask.objects.get(name="edited").save()
-
-    fill(rows)
+    schedules = Entries() if side == "redbeat" else Rows()
     client.flushall()
+    schedules.fill(rows)
     began = time.monotonic()
     with running(client, SCHEDULERS[side], log) as beat:
         first = beat.wait_for("edited") - began
         time.sleep(6)  # the first tick after the start is over
         idle_cpu, idle_queries, _ = rates(beat, lambda: time.sleep(seconds))
-        PeriodicTask.objects.filter(name__startswith="often").update(enabled=True)
-        PeriodicTasks.update_changed()
-        beat.wait_for(f"often {OFTEN - 1}")
+        schedules.start_often()
+        beat.wait_for(OFTEN[-1])
         busy_cpu, busy_queries, late = rates(beat, lambda: lateness(beat, seconds))
-        edited = PeriodicTask.objects.get(name="edited")
-        edited.last_run_at = timezone.now() - timedelta(days=9)
-        edited.save()
+        schedules.make_due()
         counts = -time.monotonic() + beat.wait_for("edited")
-        late_with_edits = lateness(beat, seconds, touch)
+        late_with_edits = lateness(beat, seconds, schedules.edit)
         memory = beat.memory()
     return [
         first,
@@ -259,16 +329,16 @@ def spread(figures: list[float], form: str) -> str:
     return f"{middle} ({least} to {most})" if len(figures) > 1 else middle
 
 
-def table(found: dict[tuple[int, str], list[list[float]]]) -> str:
-    head = ("rows", "measured", "this project", "as it comes", "project / as it comes")
+def table(found: dict[tuple[int, str], list[list[float]]], other: str) -> str:
+    head = ("rows", "measured", OURS, other, f"project / {other}")
     lines = [head, ("---:", "---", "---:", "---:", "---:")]
     for rows in sorted({rows for rows, _ in found}):
         for place, (name, form) in enumerate(ROWS.items()):
-            ours, stock = (
-                [figures[place] for figures in found[rows, side]] for side in ("ours", "stock")
+            ours, others = (
+                [figures[place] for figures in found[rows, side]] for side in (OURS, other)
             )
-            ratios = [one / max(other, 0.001) for one, other in zip(ours, stock, strict=True)]
-            cells = (spread(ours, form), spread(stock, form), spread(ratios, "{:.2f}"))
+            ratios = [one / max(another, 0.001) for one, another in zip(ours, others, strict=True)]
+            cells = (spread(ours, form), spread(others, form), spread(ratios, "{:.2f}"))
             lines.append((f"{rows:,}", name, *cells))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -277,6 +347,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, nargs="+", default=[10, 10_000])
+    others = [name for name in SCHEDULERS if name != OURS]
+    parser.add_argument("--against", choices=others, default=others[0])
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
     options = parser.parse_args()
     found: dict[tuple[int, str], list[list[float]]] = defaultdict(list)
@@ -285,17 +357,18 @@ def main() -> None:
         log = Path(os.environ["RUNTIME_DIR"]) / "beat.log"
         for turn in range(options.rounds):
             for rows in options.rows:
-                for side in ("ours", "stock") if turn % 2 == 0 else ("stock", "ours"):
+                for side in (OURS, options.against)[:: -1 if turn % 2 else 1]:
                     try:
                         figures = measure(client, side, rows, options.seconds, log)
                     except (TimeoutError, FileNotFoundError):
                         sys.exit(f"{side} with {rows} rows:\n{log.read_text()}")
                     found[rows, side].append(figures)
                     print(f"Round {turn + 1}: {side}, {rows} rows: {figures}", file=sys.stderr)
-    packages = ("celery", "django-celery-beat", "django", "psycopg")
+    packages = ("celery", "django-celery-beat", "celery-redbeat", "django", "psycopg")
     about = ", ".join(f"{name} {version(name)}" for name in packages)
     loads = " ".join(f"{load:.0f}" for load in os.getloadavg())
-    print(f"{table(found)}\n\n{options.rounds} rounds in turn; {os.cpu_count()} processors, ")
+    print(f"{table(found, options.against)}\n")
+    print(f"{options.rounds} rounds in turn; {os.cpu_count()} processors, ")
     print(f"load {loads} (1, 5 and 15 minutes); {about}; {time.strftime('%Y-%m-%d')}")
 
 

@@ -47,6 +47,18 @@ def test_the_benchmark_of_the_worker_says_every_figure_of_both_sides(against: li
     assert "celery" in versions
 
 
+@pytest.mark.live("pg_ctl")
+@pytest.mark.parametrize("other", ["django-celery-beat", "redbeat"])
+def test_the_benchmark_of_beat_says_every_figure_of_both_schedulers(other: str) -> None:
+    few = ["--rounds", "1", "--rows", "10", "--seconds", "6"]
+    (head, *rows), [*_, versions] = figures_of("beat.py", *few, "--against", other)
+    assert head[2:4] == ["this project", other]
+    assert len(rows) == 9
+    for _, row, *figures in rows:
+        assert all(float(figure.replace(",", "")) >= 0 for figure in figures), row
+    assert "django-celery-beat" in versions
+
+
 def test_the_benchmark_of_the_page_compares_a_worker_with_and_without_it() -> None:
     (head, *rows), _ = figures_of("page.py", "--rounds", "1", "--tasks", "50")
     assert head == ["measured", "page closed", "page open", "open / closed"]
