@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import current_app, uuid
 from django.apps import apps
+from django.db import router, transaction
 from django.utils import timezone
 from kombu.utils.json import loads
 
@@ -32,17 +33,15 @@ def run_again(failed: FailedTask, user: "AbstractBaseUser | AnonymousUser | None
     options = kept["options"] | {"headers": {HEADER: failed.task_id}}
     if failed.queue:
         options["queue"] = failed.queue
-    rows = FailedTask.objects.filter(pk=failed.pk)
     now = timezone.now()
-    if not rows.filter(run_again_as="").update(run_again_as=new_id, run_again_at=now):
-        raise ValueError("It was run again before, or discarded.")
-    try:
+    # If the process is killed before the commit, the row can be run again: nothing is lost.
+    with transaction.atomic(using=router.db_for_write(FailedTask)):
+        rows = FailedTask.objects.filter(pk=failed.pk, run_again_as="")
+        if not rows.update(run_again_as=new_id, run_again_at=now):
+            raise ValueError("It was run again before, or discarded.")
         current_app.tasks[failed.name].apply_async(
             kept["args"], kept["kwargs"], task_id=new_id, **options
         )
-    except BaseException:
-        rows.update(run_again_as="", run_again_at=None)
-        raise
     failed.run_again_as, failed.run_again_at = new_id, now
     if user is not None and apps.is_installed("django.contrib.admin"):
         _log(failed, user)

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 from kombu import Message
@@ -349,10 +349,12 @@ class TestRunAgain:
                 again.run_again(same)
         assert FailedTask.objects.get().run_again_as == new
 
-    def test_it_is_not_marked_if_the_broker_does_not_answer(
-        self, db: None, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.django_db(transaction=True)
+    def test_it_is_not_marked_before_the_broker_has_it(
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*args: Any, **options: Any) -> None:
+            assert transaction.get_connection().in_atomic_block  # a kill rolls it back
             raise ConnectionRefusedError
 
         monkeypatch.setattr(current_app.tasks[sell.name], "apply_async", refuse)
