@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.browser import START_TIMEOUT, TASKS, Project
 from support.rendering import render
 from support.requirements import program
-from support.stacks import free_port
+from support.stacks import free_port, wait_until
 from tests.faults.servers import PostgreSQL, Valkey
 
 expect.set_options(timeout=90_000)  # Playwright's default is 5 s, and a task runs meanwhile
@@ -44,6 +44,7 @@ def _running(project: Path, broker: Valkey, database: PostgreSQL) -> Iterator[Pr
     running = Project(project, broker, database, free_port())
     try:
         running.dev.expect(["...celery@... ready.", "...leads: it sends due tasks"])
+        wait_until(running.answers, "the web process answers")
         yield running
     finally:
         running.dev.close()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 from playwright.sync_api import Page, expect
 
@@ -68,6 +69,11 @@ class Project:
         self.environment = environment(**variables, PYTHONUNBUFFERED="1")
         log = directory.parent / "dev.log"
         self.dev = Terminal("just dev", directory, self.environment, log)
+
+    def answers(self) -> bool:
+        with suppress(OSError), urlopen(f"{self.address}healthz") as answer:  # noqa: S310
+            return bool(answer.status == 200)
+        return False
 
     def stop(self, command: str, number: signal.Signals) -> None:
         """Send a signal to worker or Beat. Its watchfiles stays, and waits for a change."""
