@@ -1,4 +1,4 @@
-"""The outbox on each database, and a project that does not turn it on."""
+"""The outbox and failed tasks on each database and broker, and a project without the outbox."""
 
 import re
 import sys
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.matrix import Cell, Servers
-from support.probe_project import Project
+from support.probe_project import SLOW_SQS, WAIT_TIMEOUT, Project
+from support.servers import wait_until
+from support.stacks import free_port
 
 TABLES = "from django.db import connection as it; print(*it.introspection.table_names())"
 
@@ -40,3 +42,56 @@ def test_the_outbox_works(template: Path, tmp_path: Path, servers: Servers, data
         report = project.run(sys.executable, "-m", "pytest", "-q", suite, DATABASE_URL=url)
         assert re.search(r"^\d+ passed", report, re.MULTILINE)  # a warning can follow
         assert "skipped" not in report
+
+
+SEND = """
+from django.db import transaction
+from apps.probe.tasks import add, nap
+with transaction.atomic():
+    committed = nap.delay(0), nap.apply_async((0,), countdown=1)
+    add.delay(1, "fails")
+with transaction.atomic():
+    print(*committed, nap.delay(0))
+    transaction.set_rollback(True)
+"""
+COUNT = """
+from apps.pipeline.failed.models import FailedTask
+from apps.pipeline.outbox.models import Message
+print(FailedTask.objects.filter(name="apps.probe.tasks.add").count(), Message.objects.count())
+"""
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [
+        pytest.param("sentinel", marks=pytest.mark.live("redis-server")),
+        pytest.param("amqp", marks=pytest.mark.live("rabbitmq-server")),
+        pytest.param("sqs", marks=pytest.mark.live),
+    ],
+)
+def test_what_was_committed_runs_and_what_failed_is_kept(
+    template: Path, tmp_path: Path, servers: Servers, broker: str
+) -> None:
+    cell = Cell(broker, "none", "file", "sqlite")
+    variables = servers.variables(cell) | {"TASK_OUTBOX": "on"}
+    project = Project(template, tmp_path / "project", cell, **variables)
+    if broker == "sqs":
+        project.add("config/settings/project.py", SLOW_SQS)
+    project.run("python", "manage.py", "migrate", "--verbosity", "0")
+
+    def printed(code: str) -> list[str]:
+        """The words of the last line. Warnings of the log come before it."""
+        command = ("python", "manage.py", "shell", "--verbosity", "0", "--command", code)
+        return project.run(*command).splitlines()[-1].split()
+
+    closed = f":{free_port()}"
+    away = {name: re.sub(r":\d+\b", closed, value) for name, value in variables.items()}
+    *sent, rolled_back = printed(SEND)
+    project.variables |= away
+    *kept, rolled_back_too = printed(SEND)  # no error
+    project.variables |= variables
+    assert printed(COUNT) == ["0", "3"]
+    with project.at_work():
+        wait_until(lambda: project.done() >= {*sent, *kept}, WAIT_TIMEOUT, "what was committed")
+        wait_until(lambda: printed(COUNT) == ["2", "0"], WAIT_TIMEOUT, "the failed tasks")
+    assert not project.done() & {rolled_back, rolled_back_too}
