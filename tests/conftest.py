@@ -87,7 +87,16 @@ def copie_session(template: Path, copie_session: Any) -> Any:
     return copie_session
 
 
-SLOWEST_FIRST = ("faults", "containers", "live", "generated", "docs", "update", "rendering")
+SLOWEST_FIRST = (
+    "faults",
+    "containers",
+    "live",
+    "browser",
+    "generated",
+    "docs",
+    "update",
+    "rendering",
+)
 """The directories whose tests take minutes."""
 
 
