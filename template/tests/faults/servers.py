@@ -32,6 +32,16 @@ def wait_until(true: Callable[[], object], within: float, what: str) -> float:
     return time.monotonic() - began
 
 
+def is_frozen(group: int) -> bool:
+    """Whether all threads of a process group have stopped, which takes a moment."""
+    for file in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with suppress(OSError):  # it has ended
+            state, _, found, *_ = file.read_text().rpartition(") ")[2].split()
+            if int(found) == group and state not in "TZX":
+                return False
+    return True
+
+
 def reserved_port() -> int:
     """A free port that no other process gets while this process runs, even if no server is on it.
 
@@ -83,7 +93,9 @@ class Server:
 
     def send(self, number: signal.Signals) -> None:
         if self.process:
-            os.killpg(self.process.pid, number)
+            os.killpg(group := self.process.pid, number)
+            if number is signal.SIGSTOP:
+                wait_until(lambda: is_frozen(group), START_TIMEOUT, "a frozen server")
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal to the server, and wait until it has exited."""
