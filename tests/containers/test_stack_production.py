@@ -1,6 +1,7 @@
 """The containers of compose.production.yaml, with secret files and external servers with TLS."""
 
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -183,11 +184,14 @@ class TestRunning:
     def test_logs_are_a_json_object_a_line(self, up: Stack) -> None:
         for service in OURS:
             (container,) = up.containers(service)
-            errors = f"docker logs {container['Id']} 2>&1 >/dev/null"  # the rest: Celery's banner
-            lines = run(Path.cwd(), "sh", "-c", errors).splitlines()
+            logs = f"docker logs {container['Id']}"
+            lines = run(Path.cwd(), "sh", "-c", f"{logs} 2>&1 >/dev/null").splitlines()
             assert lines
             for record in map(json.loads, lines):
                 assert {"asctime", "levelname", "name", "message"} <= record.keys()
+            banner = run(Path.cwd(), "sh", "-c", f"{logs} 2>/dev/null")
+            assert bool(banner) == service.startswith("celery"), banner
+            assert not re.search(r":\d\d,\d{3}\b", banner), "a line of the log"
 
     def test_a_stop_keeps_within_the_grace(self, up: Stack) -> None:
         up.compose("stop")

@@ -39,8 +39,7 @@ def works(project: Path, *, on_django_6: bool) -> None:
             replace(project / f"apps/users/{name}.py", "from django_tasks", "from django.tasks")
     report = in_own_environment(project, "just", "check")
     assert "System check identified no issues" in report
-    tests = ("apps/pipeline/tests/test_django_tasks.py", "apps/users", "tests")
-    report = in_own_environment(project, "just", "test", "-q", *tests)
+    report = in_own_environment(project, "just", "test", "-q")
     assert re.search(r"\d+ passed", report.splitlines()[-1]), report
     assert "not installed: django-tasks" not in report
 

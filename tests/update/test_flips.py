@@ -16,30 +16,21 @@ ELSEWHERE = "sentinel://one.example.com:26379;sentinel://two.example.com:26379/0
 
 FLIPS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     # The answer of the project, and the answer in between.
-    (
-        {},
-        {
-            "project_name": "Our Shop",
-            "project_slug": "our-shop",
-            "description": "Sells bread.",
-            "time_zone": "Asia/Kolkata",
-        },
-    ),
+    ({}, {"project_name": "Our Shop"}),
+    ({}, {"project_slug": "our-shop"}),
+    ({}, {"description": "Sells bread."}),
+    ({}, {"time_zone": "Asia/Kolkata"}),
     (
         {"broker_url": "redis://redis:6379/0", "result_backend": "redis"},
         {"broker_url": "amqp://rabbitmq:5672//", "result_backend": "rpc"},
     ),
     ({"broker_url": "redis://redis:6379/0"}, {"broker_url": ELSEWHERE, "sentinel_master": "shop"}),
+    ({}, {"result_backend": "django-db"}),
     ({"beat_scheduler": "redbeat"}, {"beat_scheduler": "file"}),
-    (
-        {},
-        {
-            "result_backend": "django-db",
-            "monitoring": ["flower", "opentelemetry", "prometheus", "sentry"],
-        },
-    ),
+    ({}, {"monitoring": ["flower", "opentelemetry", "prometheus", "sentry"]}),
     ({"monitoring": ["opentelemetry", "prometheus"], "kubernetes": True}, {"monitoring": []}),
-    ({"kubernetes": True, "ci": "github"}, {"kubernetes": False, "ci": "none"}),
+    ({"kubernetes": True}, {"kubernetes": False}),
+    ({"ci": "github"}, {"ci": "none"}),
     ({"ci": "gitlab"}, {"ci": "none"}),
 ]
 

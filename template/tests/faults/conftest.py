@@ -22,7 +22,7 @@ def kind_of_broker() -> str:
     return os.environ.get("FAULTS_BROKER", own)
 
 
-# RabbitMQ knows itself which worker has what, and a queue of it has one place for writes.
+# RabbitMQ has no read-only replicas, and the server keeps what a worker holds.
 ONLY_REDIS = ["test_busy.py", "test_lease.py", "test_replica.py"]
 collect_ignore = [] if kind_of_broker() == "redis" else ONLY_REDIS
 
