@@ -198,6 +198,11 @@ ALERTS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {
         {'celery_worker_lease_age_seconds{instance="one"}': "5x60"},
         {"instance": "one"},
     ),
+    "CelerySQSLeaseOld": (
+        {'celery_worker_sqs_lease_age_seconds{instance="one"}': "90x60"},
+        {'celery_worker_sqs_lease_age_seconds{instance="one"}': "35x60"},
+        {"instance": "one"},
+    ),
     "CeleryOutboxWaits": (
         {"celery_outbox_oldest_seconds": "90x60"},
         {"celery_outbox_oldest_seconds": "30x60"},

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from apps.pipeline.broker.queues import queue_of
 from apps.pipeline.broker.redis import lease
+from apps.pipeline.broker.sqs import lease as sqs_lease
 from apps.pipeline.logs.ids import queue_wait
 from apps.pipeline.signals import task_event
 from apps.pipeline.worker.history import ENDS
@@ -44,6 +45,11 @@ LEASE = Gauge(
     "Time since the worker renewed its lease in Redis. After 30 s others take its messages.",
 )
 
+SQS_LEASE = Gauge(
+    "celery_worker_sqs_lease_age_seconds",
+    "Time since the oldest renewal of a message of SQS. After 120 s other workers take it.",
+)
+
 
 def connect(pool: Any) -> None:
     """Count from now on."""
@@ -51,6 +57,7 @@ def connect(pool: Any) -> None:
     RUNNING.set_function(lambda: len(state.active_requests))
     HELD.set_function(held)
     LEASE.set_function(lambda: lease.age() or 0)  # no lease on other brokers
+    SQS_LEASE.set_function(sqs_lease.age)
     task_event.connect(on_event, weak=False, dispatch_uid="pipeline.metrics")
 
 

@@ -1,11 +1,10 @@
-"""Stores messages, publishes them after the commit, and deletes them."""
+"""Claims messages, publishes them, and deletes them."""
 
 import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -31,61 +30,12 @@ Row = tuple[Message, Record]
 _away_until = 0.0
 
 
-class Batch:
-    """The messages of a transaction."""
-
-    def __init__(self, app: Celery, alias: str, hooks: object) -> None:
-        self.app, self.alias, self.hooks = app, alias, hooks
-        self.rows: list[Row] = []
-
-    def publish(self, producer: Any = None) -> None:
-        """Publish the messages, after the commit. Only the first call has something to publish."""
-        rows, self.rows = self.rows, []
-        if rows and not is_away() and (rows := self._unblocked(self._kept(rows))):
-            send(self.app, rows, time.monotonic() + OWN_TIME.total_seconds(), producer)
-
-    def _kept(self, rows: list[Row]) -> list[Row]:
-        """The rows that no savepoint has rolled back and no Beat has claimed. Claim several."""
-        # SQLite reuses the primary key of a row that was rolled back, so compare ids of tasks too.
-        ids = [message.task_id for message, _ in rows]
-        found = _rows([message for message, _ in rows]).filter(task_id__in=ids)
-        if len(rows) == 1 and rows[0][0].created_at > timezone.now() - OWN_TIME / 2:
-            return rows if found.exists() else []
-        kept = {row.pk for row in claim(found.filter(due_at__lte=timezone.now() + OWN_TIME))}
-        return [row for row in rows if row[0].pk in kept]
-
-    def _unblocked(self, rows: list[Row]) -> list[Row]:
-        """The rows whose key has no earlier row in the table. Beat sends the others in order."""
-        first: dict[str, int] = {}
-        for message, _ in rows:
-            if message.key:
-                first.setdefault(message.key, message.pk)
-        earlier = Message.objects.using(self.alias)
-        blocked = {key for key, pk in first.items() if earlier.filter(key=key, pk__lt=pk).exists()}
-        _set([row for row, _ in rows if row.key in blocked], due_at=timezone.now())
-        return [row for row in rows if row[0].key not in blocked]
-
-
-def store(app: Celery, record: Record, name: str, alias: str, producer: Any) -> None:
-    """Store a message in the transaction, and publish it after the commit. Without one, at once."""
-    message = _create(record, name, alias)
-    connection: Any = transaction.get_connection(alias)
-    batch = vars(connection).get("outbox")
-    # Django replaces `run_on_commit` after a commit and after a rollback, even of a savepoint.
-    if batch is None or batch.hooks is not connection.run_on_commit or batch.app is not app:
-        batch = connection.outbox = Batch(app, alias, connection.run_on_commit)
-    if len(batch.rows) < BATCH:  # Beat sends the rest
-        batch.rows.append((message, record))
-    held = None if connection.in_atomic_block else producer
-    transaction.on_commit(partial(batch.publish, held), using=alias, robust=True)
-
-
 def keep(record: Record, name: str, alias: str, error: Exception) -> None:
     """Store a message that the broker did not take."""
-    _create(record, name, alias, last_error=_words(error), due_at=timezone.now() + AGAIN)
+    create(record, name, alias, last_error=_words(error), due_at=timezone.now() + AGAIN)
 
 
-def _create(record: Record, name: str, alias: str, **fields: Any) -> Message:
+def create(record: Record, name: str, alias: str, **fields: Any) -> Message:
     fields |= {"key": record.key, "record": record.dumps()}
     rows = Message.objects.using(alias)
     return rows.create(task_id=record.headers["id"], name=name, **fields)
@@ -96,7 +46,7 @@ def claim(rows: "QuerySet[Message]") -> list[Message]:
     with transaction.atomic(using=rows.db):
         skips = transaction.get_connection(rows.db).features.has_select_for_update_skip_locked
         found = list(rows.select_for_update(skip_locked=skips).order_by("pk")[:BATCH])
-        _set(found, due_at=timezone.now() + CLAIM)
+        update(found, due_at=timezone.now() + CLAIM)
     return found
 
 
@@ -126,10 +76,10 @@ def send(
     except OperationalError as error:
         pause()
         logger.warning("%s waits in the outbox: %s", waiting[0][0], _words(error))
-        _set([waiting.pop(0)[0]], last_error=_words(error), due_at=timezone.now() + AGAIN)
+        update([waiting.pop(0)[0]], last_error=_words(error), due_at=timezone.now() + AGAIN)
     finally:
         _delete(sent)
-        _set([message for message, _ in waiting], due_at=timezone.now())
+        update([message for message, _ in waiting], due_at=timezone.now())
 
 
 def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bool:
@@ -142,7 +92,7 @@ def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bo
         raise
     except Exception as error:  # the fault is in this message, and not in the connection
         logger.exception("%s cannot be sent", message)
-        _set([message], last_error=_words(error), due_at=timezone.now() + 6 * AGAIN)
+        update([message], last_error=_words(error), due_at=timezone.now() + 6 * AGAIN)
         return False
     return True
 
@@ -156,15 +106,15 @@ def drop_expired(app: Celery, record: Record, name: str) -> None:
             app.backend.mark_as_revoked(task_id, "expired", store_result=True)
 
 
-def _set(messages: list[Message], **fields: Any) -> None:
+def update(messages: list[Message], **fields: Any) -> None:
     if messages:
-        _rows(messages).update(**fields)
+        rows_of(messages).update(**fields)
 
 
 def _delete(messages: list[Message]) -> None:
     if not messages:
         return
-    rows: Any = _rows(messages)
+    rows: Any = rows_of(messages)
     connection = transaction.get_connection(rows.db)
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
         # Do not wait for the disk: if a crash undoes the delete, the message is only sent again.
@@ -178,7 +128,7 @@ def _delete(messages: list[Message]) -> None:
         rows.delete()
 
 
-def _rows(messages: list[Message]) -> Any:
+def rows_of(messages: list[Message]) -> Any:
     rows = Message.objects.using(messages[0]._state.db)
     return rows.filter(pk__in=[message.pk for message in messages])
 

@@ -9,7 +9,7 @@ from django.db import router, transaction
 from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker import queues
-from apps.pipeline.outbox import publishing
+from apps.pipeline.outbox import batch, publishing
 from apps.pipeline.outbox.direct import directly, is_used
 from apps.pipeline.outbox.models import Message
 from apps.pipeline.outbox.record import ExpiredError, Record
@@ -41,7 +41,7 @@ class AMQP(queues.AMQP):
             record.calls = noted()
             alias = router.db_for_write(Message)
             if record.key or transaction.get_connection(alias).in_atomic_block:
-                publishing.store(self.app, record, name, alias, producer)
+                batch.store(self.app, record, name, alias, producer)
             elif error := self._refused(record, name, producer):
                 self._keep(record, name, alias, error)
             return None

@@ -79,6 +79,7 @@ def test_worker_and_beat_serve_what_they_know(
         lease = re.search(r"^celery_worker_lease_age_seconds (\S+)", seen, re.MULTILINE)
         assert lease
         assert 0 < float(lease[1]) < 30
+        assert "celery_worker_sqs_lease_age_seconds 0.0" in seen
         assert "_created" not in seen
 
         seen = read(ports[1], lambda text: "celery_beat_leads 1.0" in text)

@@ -1,5 +1,6 @@
 """The outbox, on a real broker."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from celery.app.backends import BACKEND_ALIASES
 from celery.contrib.testing.worker import start_worker
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.template.loader import render_to_string
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -149,6 +151,29 @@ class TestCommit:
             transaction.savepoint_rollback(savepoint)
         assert queued(app) == []
         assert not Message.objects.exists()
+
+    def test_a_task_after_a_savepoint_that_was_rolled_back_is_sent(self, app: Celery) -> None:
+        with transaction.atomic():
+            savepoint = transaction.savepoint()
+            ping.delay()
+            transaction.savepoint_rollback(savepoint)
+            kept = ping.delay()
+        with transaction.atomic():
+            first = ping.delay()
+            transaction.savepoint_rollback(transaction.savepoint())
+        assert ids(app) == [kept.id, first.id]
+        assert not Message.objects.exists()
+
+    def test_a_task_costs_an_insert_and_a_delete(self, app: Celery) -> None:
+        ping.delay()  # connected
+        with CaptureQueriesContext(connection) as queries, transaction.atomic():
+            ping.delay()
+        table = Message._meta.db_table
+        statements = [query["sql"] for query in queries if table in query["sql"]]
+        assert [re.findall("INSERT|SELECT|UPDATE|DELETE", text) for text in statements] == [
+            ["INSERT"],
+            ["DELETE"],
+        ]
 
     def test_a_task_that_waits_for_its_order_does_not_send_one_that_was_rolled_back(
         self, away: Celery, app: Celery
@@ -313,7 +338,7 @@ class TestBrokerAway:
         def refuse(*args: object, **fields: object) -> None:
             raise DatabaseError("no such host")
 
-        monkeypatch.setattr(publishing, "_create", refuse)
+        monkeypatch.setattr(publishing, "create", refuse)
         with pytest.raises(OperationalError, match="does not take"):
             ping.delay()
 
@@ -416,6 +441,19 @@ class TestRelay:
         monkeypatch.setattr(publishing, "claim", refuse)
         assert relay(app) is False
         assert "The outbox cannot be read: no such host" in caplog.text
+
+
+@pytest.mark.django_db
+def test_callbacks_that_a_test_calls_send_what_was_not_rolled_back(
+    app: Celery, django_capture_on_commit_callbacks: Any
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        sent = ping.delay()
+    with django_capture_on_commit_callbacks(execute=True):
+        savepoint = transaction.savepoint()
+        ping.delay()
+        transaction.savepoint_rollback(savepoint)
+    assert ids(app) == [sent.id]
 
 
 @pytest.mark.django_db(transaction=True)

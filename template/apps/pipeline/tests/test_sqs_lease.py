@@ -61,6 +61,15 @@ def test_a_message_that_was_just_taken_needs_no_request() -> None:
     assert client.requests == []
 
 
+def test_the_age_is_that_of_the_oldest_renewal() -> None:
+    assert lease.age() == 0
+    hold("new")
+    hold("old", taken=lease.RENEW_AFTER)
+    assert lease.RENEW_AFTER <= lease.age() < lease.SECONDS
+    lease.renew(Client())
+    assert lease.age() < lease.RENEW_AFTER
+
+
 def test_a_renewed_message_still_belongs_to_its_worker() -> None:
     hold("old", taken=(lease.RENEW_AFTER + lease.SECONDS) / 2)
     lease.renew(Client())

@@ -66,6 +66,12 @@ def stop() -> None:
         _renewing = None
 
 
+def age() -> float:
+    """Seconds since the message whose renewal is the oldest was renewed. 0 if none is held."""
+    now = time.monotonic()
+    return max((now - message.since for message in held.copy().values()), default=0.0)
+
+
 def release(receipt: str) -> bool:
     """Stop renewing a message. Return whether this worker may still delete or return it."""
     message = held.pop(receipt, None)
