@@ -33,7 +33,7 @@ live *arguments:
 faults *arguments:
     @uv run pytest tests/faults -m faults "$@"
 
-# Build and run the containers, which needs a container engine
+# Test the containers of projects, which needs a container engine
 [positional-arguments]
 containers *arguments:
     @uv run pytest -m containers "$@"
@@ -43,7 +43,7 @@ containers *arguments:
 updates *arguments:
     @uv run pytest tests/update "$@"
 
-# Take the pictures of the page for README.md and the documentation, which needs Chromium
+# Take the pictures of the status page for README.md and the documentation, which needs Chromium
 pictures:
     @uv run pytest tests/browser -n 0 -k picture --write-pictures docs/pictures
 
@@ -55,7 +55,7 @@ recording:
 docs:
     @uv run --group docs python docs/build.py
 
-# Serve the documentation site on this machine, with changes as you write
+# Serve the documentation site on this machine, and rebuild it while you write
 docs-serve:
     @uv run --group docs python docs/build.py serve
 
@@ -64,7 +64,7 @@ demo:
     rm -rf demo
     uv run copier copy --defaults --quiet --vcs-ref HEAD "{{ justfile_directory() }}" demo
 
-# Test, archive, commit and tag a version that is in CHANGELOG.md: `just release 0.2.0`
+# Test, archive, commit and tag a version that is in CHANGELOG.md: `just release 0.3.0`
 release version:
     #!/usr/bin/env bash
     set -euo pipefail

@@ -1,4 +1,4 @@
-"""A bare Django project with Celery, by Django's and Celery's own first steps."""
+"""A bare Django project with Celery, as in the first steps of both."""
 
 import subprocess
 import sys

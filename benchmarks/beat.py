@@ -1,12 +1,13 @@
 """Beat with many schedules in PostgreSQL, against the schedulers of django-celery-beat and redbeat.
 
-uv run python benchmarks/beat.py --rounds 5
-uv run python benchmarks/beat.py --rows 100000
-uv run python benchmarks/beat.py --against redbeat
+uv run benchmarks/beat.py --rounds 5
+uv run benchmarks/beat.py --rows 100000
+uv run benchmarks/beat.py --against redbeat
 
 Both run in turn, in the same Django project with its production settings: only the scheduler
-differs. Half of the rows have an interval, and half a crontab. None of them is due. Needs Linux,
-and a PostgreSQL that can be started: the benchmark has servers of its own.
+differs. Half of the rows have an interval, and half a crontab. These rows are not due.
+20 more rows are due every five seconds, and one is overdue when Beat starts. Needs Linux, and a
+PostgreSQL that can be started: the benchmark has servers of its own.
 """
 
 import argparse
@@ -47,7 +48,7 @@ ROWS = {
     "20 due every 5 s, s of CPU per minute": "{:.2f}",
     "20 due every 5 s, transactions per minute": "{:.0f}",
     "lateness, p95, s": "{:.2f}",
-    "an edit counts after, s": "{:.1f}",
+    "an edit takes effect after, s": "{:.1f}",
     "lateness while a row is edited every 2 s, p95, s": "{:.2f}",
     "memory (PSS), MiB": "{:.0f}",
 }

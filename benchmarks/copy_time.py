@@ -1,4 +1,4 @@
-"""How long `copier copy --defaults` takes, against a template of one file; in turn, as ratios.
+"""Compares the time of `copier copy --defaults` with that of a template of one file, in turn.
 
 Run it from a clone: uv run benchmarks/copy_time.py
 """

@@ -1,7 +1,7 @@
-"""What the outbox costs: the latency of a transaction with a task, and a backlog that drains.
+"""Measures the outbox: the latency of a transaction that sends a task, and a backlog that is sent.
 
-uv run python benchmarks/outbox.py                  on a PostgreSQL and a Valkey of its own
-uv run python benchmarks/outbox.py --sqlite
+uv run benchmarks/outbox.py                  on a PostgreSQL and a Valkey of its own
+uv run benchmarks/outbox.py --sqlite
 
 The transactions with and without the outbox are run in turn, in the process of one client.
 """

@@ -1,4 +1,4 @@
-"""A worker at full load while nobody, and while somebody, has the page open, in turn.
+"""Measures a worker at full load, in turn with the status page closed and open.
 
 uv run benchmarks/page.py --rounds 5
 

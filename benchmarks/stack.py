@@ -1,4 +1,4 @@
-"""What the container stack costs, and which of its promises hold; on a container engine.
+"""Measures the containers: the size of the image, and the seconds until they are built and healthy.
 
 uv run benchmarks/stack.py            the figures of the image and of `just up`
 uv run benchmarks/stack.py --tests    and the live tests, each with its seconds

@@ -1,4 +1,4 @@
-"""What a waiting task takes of Redis' memory, for arguments of several sizes.
+"""Measures how much Redis memory a waiting task needs, by the size of its argument.
 
 Needs a Redis at its usual port on loopback; uses a queue of its own there and deletes it.
 Run it from a clone: uv run benchmarks/task_memory.py

@@ -1,7 +1,7 @@
 """A generated project's worker against bare Celery at its defaults, on the same Redis, in turn.
 
-uv run python benchmarks/worker.py --rounds 5
-uv run python benchmarks/worker.py --django     against bare Celery in a bare Django project
+uv run benchmarks/worker.py --rounds 5
+uv run benchmarks/worker.py --django     against bare Celery in a bare Django project
 
 Both run two processes at log level INFO, as their documentation starts them; the project has its
 production settings. Where other work disturbs the machine, trust the CPU per task. Needs Linux.

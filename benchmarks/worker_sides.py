@@ -1,4 +1,4 @@
-"""The two sides of benchmarks/worker.py: how their processes start, and what these use."""
+"""The two sides of benchmarks/worker.py: how their processes start, and their CPU and memory."""
 
 import json
 import os

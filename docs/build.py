@@ -27,7 +27,7 @@ import yaml
 from copier import run_copy
 
 ROOT = Path(__file__).resolve().parent.parent
-TREE = ROOT / "build" / "docs"
+PAGES = ROOT / "build" / "docs"
 TEMPLATE = ("CHANGELOG.md", "copier.yml", "template", "validators")
 """The files that Copier needs. They are copied, because Copier uses git in a git repository."""
 
@@ -42,7 +42,7 @@ MERMAID = re.compile(r"^```mermaid\n.*?^```$", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"^<!-- picture: (\w+) -->$", re.MULTILINE)
 
 
-def shown(name: str, markdown: str) -> str:
+def for_site(name: str, markdown: str) -> str:
     """A page as the site shows it.
 
     Of the attributes of a code block, Zensical supports only the title, so the others are removed.
@@ -109,8 +109,8 @@ def pages() -> Iterator[tuple[str, str]]:
 
 def assemble() -> None:
     """Update build/docs. Write only changed pages, because a served site reloads each of them."""
-    wanted = {TREE / name: shown(name, text) for name, text in pages()}
-    for page in TREE.rglob("*.md"):
+    wanted = {PAGES / name: for_site(name, text) for name, text in pages()}
+    for page in PAGES.rglob("*.md"):
         if page not in wanted:
             page.unlink()
     for page, text in wanted.items():
@@ -119,7 +119,7 @@ def assemble() -> None:
             page.write_text(text, encoding="utf-8")
     shutil.copytree(
         ROOT / "docs" / "pictures",
-        TREE / "pictures",
+        PAGES / "pictures",
         ignore=shutil.ignore_patterns("*.svg"),
         dirs_exist_ok=True,
     )
@@ -139,7 +139,7 @@ def check_navigation() -> None:
     """Exit with a message if the navigation does not name a page, or names a missing page."""
     configuration = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     named = set(navigation(configuration["project"]["nav"]))
-    there = {page.relative_to(TREE).as_posix() for page in TREE.rglob("*.md")}
+    there = {page.relative_to(PAGES).as_posix() for page in PAGES.rglob("*.md")}
     if lost := sorted(there - named):
         sys.exit(f"Name these pages in the navigation of zensical.toml: {', '.join(lost)}.")
     if gone := sorted(named - there):

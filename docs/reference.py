@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import yaml
 
 Configuration = dict[str, Any]
 
-USERS = re.compile(r"\{% if _copier_operation == 'update' %\}/(.+?)\{% endif %\}")
-ANSWERED = re.compile(r"\{% if '(\w+)' not in parts %\}/(.+?)\{% endif %\}")
+OWNERS = re.compile(r"^\| (`.+`) \| (the template's|shared|yours) \|$", re.MULTILINE)
+OPTIONAL_FILES = re.compile(r"\{% if '(\w+)' not in parts %\}/(.+?)\{% endif %\}")
 
 
 def table(*rows: tuple[str, ...]) -> str:
@@ -160,30 +161,37 @@ def _variables(project: Path) -> Iterator[str]:
 def files(configuration: Configuration, project: Path) -> str:
     """Each file of a project, with its owner and the first sentence in it."""
     excluded = "\n".join(configuration["_exclude"])
-    yours = [*USERS.findall(excluded), *configuration["_skip_if_exists"]]
     parts = [
         "# Files and owners",
-        "This page is generated from `_exclude` in `copier.yml`, and from a project with the "
-        "default answers. An update changes the files of the template, and merges your edits in "
-        "them. The template writes your files only once. [Updates](../updates.md) lists the places "
-        "for your changes.",
+        "This page is generated from a project with the default answers. An update changes the "
+        "files of the template and the shared files, and merges your edits in them. The template "
+        "writes your files only once. [Updates](../updates.md#who-owns-a-file) explains the "
+        "owners, and lists the places for your changes.",
     ]
     found = sorted(file for file in project.rglob("*") if file.is_file())
     for folder, members in groupby(sorted(found, key=_folder), _folder):
         rows = [("file", "owner", "contents")]
         for file in members:
             name = file.relative_to(project).as_posix()
-            mine = any(name == place or name.startswith(f"{place}/") for place in yours)
-            rows.append((f"`{name}`", "yours" if mine else "the template's", purpose(file)))
+            rows.append((f"`{name}`", owner(name), purpose(file)))
         title = folder.relative_to(project).as_posix()
         parts += ["## Top-level files" if title == "." else f"## `{title}/`", table(*rows)]
-    answered = [(f"`{place}`", f"`{part}`") for part, place in ANSWERED.findall(excluded)]
+    answered = [(f"`{place}`", f"`{part}`") for part, place in OPTIONAL_FILES.findall(excluded)]
     parts += ["## Files that depend on an answer", table(("path", "answer"), *answered)]
     return "\n\n".join(parts) + "\n"
 
 
 def _folder(file: Path) -> Path:
     return file.parent
+
+
+def owner(name: str) -> str:
+    """The owner of a file, from the table in docs/updates.md."""
+    page = Path(__file__).with_name("updates.md").read_text(encoding="utf-8")
+    for patterns, found in OWNERS.findall(page):
+        if any(fnmatchcase(name, pattern) for pattern in re.findall(r"`(.+?)`", patterns)):
+            return str(found)
+    return ""
 
 
 def purpose(file: Path) -> str:

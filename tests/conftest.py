@@ -102,5 +102,7 @@ SLOWEST_FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest directories first, so that no process runs one of them alone at the end."""
-    ranks = {Path(__file__).with_name(room): rank for rank, room in enumerate(SLOWEST_FIRST)}
+    ranks = {
+        Path(__file__).with_name(directory): rank for rank, directory in enumerate(SLOWEST_FIRST)
+    }
     items.sort(key=lambda item: ranks.get(item.path.parent, len(ranks)))

@@ -1,4 +1,4 @@
-"""Celery as it comes, with what its first steps teach: one file, and no setting but the URLs."""
+"""Celery with its defaults, as in its first steps: one file, and no setting except the URLs."""
 
 import os
 

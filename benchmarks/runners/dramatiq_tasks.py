@@ -1,4 +1,4 @@
-"""Dramatiq as it comes: its Redis broker gives the messages of a dead worker back."""
+"""Dramatiq with its defaults. Its broker returns the messages of a dead worker to the queue."""
 
 import os
 

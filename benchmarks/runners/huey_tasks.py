@@ -1,4 +1,4 @@
-"""Huey as it comes. It has no setting that gives the task of a dead worker back."""
+"""Huey with its defaults. It has no setting that returns the task of a dead worker to the queue."""
 
 import os
 

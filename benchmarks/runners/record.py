@@ -1,4 +1,4 @@
-"""What every task of this benchmark does: it works, and counts its run in Redis."""
+"""The work of every task of this benchmark: sleep, and count the run in Redis."""
 
 import os
 import time

@@ -26,7 +26,7 @@ sys.path.insert(0, str(PROJECT))
 
 from apps.pipeline.broker.embedded import end_with_parent, server  # noqa: E402
 
-LONGEST = 60  # seconds after which no new round begins
+LAST_START = 60  # seconds after which no new round begins
 TIMEOUT = 60  # seconds for each step
 FIGURES = {
     "publish, tasks per second": "{:,.0f}",
@@ -159,7 +159,7 @@ def main() -> None:
         with worker():
             wait_for(results, 10)
         for turn in range(options.rounds):
-            if turn and time.monotonic() - began > LONGEST:
+            if turn and time.monotonic() - began > LAST_START:
                 break
             for name, figure in zip(FIGURES, measure(results, options.tasks), strict=True):
                 found[name].append(figure)

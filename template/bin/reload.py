@@ -1,4 +1,6 @@
-"""Run a command, and restart it when the code changes: `python bin/reload.py celery -A config worker`.
+"""Run a command, and restart it when the code changes.
+
+    python bin/reload.py celery -A config worker
 
 On a change the command gets SIGTERM, as in a deploy, so that its tasks return to their queue. When
 the command exits, this process exits too, and the restart policy starts both again. If a

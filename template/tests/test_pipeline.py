@@ -124,8 +124,8 @@ def test_the_trace_lists_all_steps(live_worker: Celery) -> None:
         "web to broker",
         "broker to worker",
         "wait for a free process",
-        "the task itself",
-        "result back to web",
+        "run the task",
+        "return the result to web",
     ]
 
 

@@ -13,7 +13,7 @@ def test_the_button_shows_a_task_step_by_step_and_keeps_it_in_the_list(page: Pag
     expect(page.locator("#outcome")).to_have_text("Processed: Hello from the page")
     steps = page.locator("#steps th").all_inner_texts()
     assert steps[0] == "web to broker"
-    assert steps[-2:] == ["result back to web", "in all"]
+    assert steps[-2:] == ["return the result to web", "total"]
     row = page.locator("#tasks li", has_text="example_task").first
     expect(row).to_contain_text("succeeded", timeout=SHOWN_TIMEOUT)
     row.locator("summary").click()
@@ -77,8 +77,8 @@ def test_an_opened_task_shows_its_way_and_leads_to_its_children(
     row = page.locator("#tasks li", has_text="(1, 2)").first
     expect(row).to_contain_text("Child", timeout=SHOWN_TIMEOUT)
     row.locator("summary").click()
-    way = row.locator(".way > li")
-    expect(way).to_contain_text(["sent to the broker", "taken by", "started in", "finished"])
+    history = row.locator(".history > li")
+    expect(history).to_contain_text(["sent to the broker", "taken by", "started in", "finished"])
     row.get_by_role("link", name="apps.tasks.tasks.add").click()
     child = page.locator("#tasks details[open]", has_text="(3, 3)")
     expect(child.locator("dl")).to_be_visible()

@@ -20,5 +20,5 @@ def stack(
 
 @pytest.fixture(scope="module")
 def trial(stack: Stack) -> Stack:
-    stack.try_out()
+    stack.add_trial_app()
     return stack

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from support.projects import run
-from support.stack_faults import NothingLost, works
-from support.stack_start import UpFromNothing
+from support.stack_faults import FailureTests, works
+from support.stack_start import StartTests
 from support.stacks import Stack, docker, wait_until
 
 pytestmark = pytest.mark.containers
 
 
-class TestUpFromNothing(UpFromNothing):
+class TestStart(StartTests):
     servers = frozenset({"db", "redis"})
 
 
 class TestImage:
-    def test_it_is_small_and_holds_neither_tools_nor_secrets(self, stack: Stack) -> None:
+    def test_the_image_is_small_and_has_no_tools_or_secrets(self, stack: Stack) -> None:
         def size(image: str) -> int:
             return int(docker("image", "inspect", "-f", "{{.Size}}", image))
 
@@ -56,7 +56,7 @@ class TestEditedCode:
 
         def runs() -> bool:
             trial.python("from apps.trial.tasks import version; version.delay()")
-            return any(what == "second" for _, _, what in trial.noted("versions"))
+            return any(what == "second" for _, _, what in trial.records("versions"))
 
         wait_until(runs, "the worker runs the edited task")
         assert trial.containers("celery-worker")[0]["RestartCount"] == 0
@@ -80,13 +80,13 @@ class TestEditedCode:
             file.write_text(whole.replace('"second"', '"third"'))
         trial.python("from apps.trial.tasks import version; version.delay()")
         wait_until(
-            lambda: any(what == "third" for _, _, what in trial.noted("versions")),
+            lambda: any(what == "third" for _, _, what in trial.records("versions")),
             "the worker runs the corrected code",
         )
         wait_until(saving(file, lambda: works(trial)), "the page works")
 
 
-class TestNothingLost(NothingLost):
+class TestFailures(FailureTests):
     broker = "redis"
 
     def waiting(self, stack: Stack) -> int:

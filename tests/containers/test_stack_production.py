@@ -103,7 +103,7 @@ def up(stack: Stack) -> Stack:
 
 class TestRefusals:
     @pytest.mark.parametrize("missing", ["IMAGE", "SECRETS_DIR", "DJANGO_ALLOWED_HOSTS"])
-    def test_what_is_not_set_is_named(self, stack: Stack, missing: str) -> None:
+    def test_the_error_names_a_missing_variable(self, stack: Stack, missing: str) -> None:
         without = Stack(stack.project, *stack.files, **stack.variables | {missing: ""})
         assert f"Set {missing} to " in without.compose("config", codes=(1, 15))
 
@@ -132,7 +132,7 @@ class TestRefusals:
             assert "Traceback" not in said, service
 
     @pytest.mark.parametrize("server", ["database", "broker"])
-    def test_a_server_by_a_ca_that_is_not_trusted_is_not_talked_to(
+    def test_a_server_with_an_untrusted_certificate_is_refused(
         self, stack: Stack, server: str
     ) -> None:
         without = Stack(stack.project, *stack.files[:2], **stack.variables)
@@ -168,7 +168,7 @@ class TestRunning:
         check = ("python", "manage.py", "check", "--deploy", "--fail-level", "WARNING")
         up.compose("exec", "-T", "web", *check)
 
-    def test_containers_may_nothing_and_write_nowhere(self, up: Stack) -> None:
+    def test_containers_have_no_capabilities_and_a_read_only_root(self, up: Stack) -> None:
         for service in OURS:
             (container,) = up.containers(service)
             config = container["HostConfig"]
@@ -181,7 +181,7 @@ class TestRunning:
             assert "1000" in said.splitlines()
             assert said.count("Read-only file system") == 3
 
-    def test_logs_are_a_json_object_a_line(self, up: Stack) -> None:
+    def test_each_log_line_is_a_json_object(self, up: Stack) -> None:
         for service in OURS:
             (container,) = up.containers(service)
             logs = f"docker logs {container['Id']}"
@@ -193,7 +193,7 @@ class TestRunning:
             assert bool(banner) == service.startswith("celery"), banner
             assert not re.search(r":\d\d,\d{3}\b", banner), "a line of the log"
 
-    def test_a_stop_keeps_within_the_grace(self, up: Stack) -> None:
+    def test_containers_stop_within_the_grace_period(self, up: Stack) -> None:
         up.compose("stop")
         for service in OURS:
             assert up.containers(service)[0]["State"]["ExitCode"] == 0, service

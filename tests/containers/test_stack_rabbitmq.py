@@ -2,8 +2,8 @@
 
 import pytest
 
-from support.stack_faults import NothingLost
-from support.stack_start import UpFromNothing
+from support.stack_faults import FailureTests
+from support.stack_start import StartTests
 from support.stacks import Stack
 
 pytestmark = pytest.mark.containers
@@ -12,11 +12,11 @@ pytestmark = pytest.mark.containers
 ANSWERS = {"broker_url": "amqp://rabbitmq:5672//"}
 
 
-class TestUpFromNothing(UpFromNothing):
+class TestStart(StartTests):
     servers = frozenset({"db", "rabbitmq"})
 
 
-class TestNothingLost(NothingLost):
+class TestFailures(FailureTests):
     broker = "rabbitmq"
 
     def waiting(self, stack: Stack) -> int:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from support.deployment_files import ANSWERS
 from support.manifests import KEDA, KUBERNETES, built, keda_schema
 from support.matrix import Servers
 from support.projects import environment, run
 from support.rendering import ROOT, render
 from support.servers import free_port
 from support.stacks import Stack, new_name, wait_until
-from support.surroundings import ANSWERS
 from support.tutorial import Reader
 from support.tutorial_steps import WAIT_TIMEOUT, Block, Terminal, blocks
 
@@ -48,7 +48,7 @@ def project(template: Path, tmp_path: Path) -> Path:
 
 def step(project: Path, title: str) -> Block:
     """The block of docs/scaling.md for the file of this name."""
-    steps = section(project / "docs/scaling.md", "Queues of their own")
+    steps = section(project / "docs/scaling.md", "Separate queues")
     [found] = (each for each in steps if each.attributes.get("title", "").endswith(title))
     return found
 
@@ -92,7 +92,7 @@ def test_just_dev_gives_each_queue_a_worker_and_one_of_its_own(
         until(lambda: not says_nobody_takes(doctor(project, variables)["words"]))
 
         follow(project, [step(project, "Procfile")])
-        dev.expect([".env or Procfile has changed: everything starts again ..."])
+        dev.expect([".env or Procfile has changed: restarting all processes ..."])
         dev.expect(["...celery@... ready.", "...reports@... ready."])
         run(project, *shell, **variables)
         dev.expect([f"...reports...Task {TASK}[...] succeeded..."])
@@ -101,7 +101,7 @@ def test_just_dev_gives_each_queue_a_worker_and_one_of_its_own(
         procfile = project / "Procfile"
         lines = procfile.read_text().splitlines(keepends=True)
         procfile.write_text("".join(line for line in lines if not line.startswith("reports:")))
-        dev.expect([".env or Procfile has changed: everything starts again ..."])
+        dev.expect([".env or Procfile has changed: restarting all processes ..."])
         dev.expect(["...celery@... ready."])
         run(project, *shell, **variables)
         until(lambda: doctor(project, variables)["ok"] is False)
@@ -158,7 +158,7 @@ def test_compose_takes_the_worker_of_production(project: Path) -> None:
     follow(project, [step(project, "compose.reports.yaml")])
     [command] = (
         each.text.strip()
-        for each in section(project / "docs/scaling.md", "Queues of their own")
+        for each in section(project / "docs/scaling.md", "Separate queues")
         if each.language == "sh" and "docker compose" in each.text
     )
     command = command.replace("up --detach --wait", "config --format json")

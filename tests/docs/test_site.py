@@ -197,4 +197,5 @@ def test_files_have_the_owner_that_updates_gives_them(site: Path) -> None:
         "apps/tasks/tasks.py",
         "config/settings/project.py",
     }
-    assert owners["apps/pipeline/schedules.py"] == owners["justfile"] == "the template's"
+    assert owners["apps/pipeline/schedules.py"] == "the template's"
+    assert owners["justfile"] == "shared"

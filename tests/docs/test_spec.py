@@ -1,4 +1,4 @@
-"""The specification, `data/celery-and-tasks.md`, line by line against a default project.
+"""The specification, `tests/docs/celery-and-tasks.md`, line by line against a default project.
 
 Each line is in the generated page `docs/celery-and-tasks.md`, in a snippet that runs here, or in
 `CHANGED`. The tests run each snippet and command, and check each path and table row.

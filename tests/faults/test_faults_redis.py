@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from support.fault_round import short_round
+from support.fault_tests import run_fault_tests
 from support.rendering import render
 
 
 @pytest.mark.faults
 @pytest.mark.live("pg_ctl")
 def test_no_fault_loses_a_task_on_redis(template: Path, tmp_path: Path) -> None:
-    short_round(render(template, tmp_path / "project"))
+    run_fault_tests(render(template, tmp_path / "project"))

@@ -26,5 +26,5 @@ def newer_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `uv` use Python 3.12 or newer."""
     found = next(filter(is_new_enough, pythons()), None)
     if found is None:
-        pytest.skip("not here: Python 3.12 or newer")
+        pytest.skip("missing: Python 3.12 or newer")
     monkeypatch.setenv("UV_PYTHON", str(found))

@@ -13,7 +13,7 @@ from support.tutorial_steps import WAIT_TIMEOUT, Terminal
 
 LEADS = "...leads: it sends due tasks"
 READY = "...celery@... ready."
-CHANGED = ".env or Procfile has changed: everything starts again ..."
+CHANGED = ".env or Procfile has changed: restarting all processes ..."
 
 
 @pytest.fixture

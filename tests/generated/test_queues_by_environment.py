@@ -50,7 +50,7 @@ def test_a_route_to_a_queue_that_is_not_named_is_an_error(project: Path) -> None
         "CELERY_TASK_QUEUES": "mails",
     }
     told = run(project, "python", "manage.py", "check", codes=(1,), **routes)
-    assert "names the queue 'mail', which no worker consumes" in told
+    assert "names the queue 'mail', which CELERY_TASK_QUEUES does not declare" in told
     assert "Did you mean mails?" in told
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from support.matrix import Cell, Servers
 from support.probe_project import SLOW_SQS, Project
-from support.servers import ShortNode, wait_until
+from support.servers import RabbitMQWithShortConsumerTimeout, wait_until
 
 SHORT_LEASES = """
 from apps.pipeline.broker.sqs import lease as _lease
@@ -170,7 +170,10 @@ def test_rabbitmq_keeps_a_task_that_takes_longer_than_it_waits(
     template: Path, tmp_path: Path
 ) -> None:
     """The worker exits with an error and the task runs again, until the timeout is long enough."""
-    with TemporaryDirectory(prefix="servers-") as directory, ShortNode(Path(directory)) as server:
+    with (
+        TemporaryDirectory(prefix="servers-") as directory,
+        RabbitMQWithShortConsumerTimeout(Path(directory)) as server,
+    ):
         project = RabbitMQ(server.url, template, tmp_path)
         shell(project, f"from apps.probe.tasks import stay; print(stay.delay({str(tmp_path)!r}))")
         for name in ("a@x", "b@x"):
@@ -187,7 +190,7 @@ def test_rabbitmq_keeps_a_task_that_takes_longer_than_it_waits(
         server.start()
         with project.started(*WORKER, "--hostname", "c@x"):
             wait_until(lambda: (tmp_path / "c@x runs").exists(), 300, "a third worker")
-            time.sleep(2 * ShortNode.seconds)
+            time.sleep(2 * RabbitMQWithShortConsumerTimeout.seconds)
             (tmp_path / "c@x may end").touch()
             nothing = "True 0 waiting in celery, which 1 worker consumes"
             wait_until(lambda: len(notes(project)) == 3, 300, "the end of the task")

@@ -42,7 +42,9 @@ def test_the_recipe_drain_runs_the_tasks_of_the_old_broker(
         project = Project(render(template, tmp_path / "project", **answers))
 
         # A worker is killed while a task runs. Then tasks are sent while no worker runs.
-        project.manage("shell", "-c", "from apps.tasks.tasks import leave; leave.delay('held')")
+        project.manage(
+            "shell", "-c", "from apps.tasks.tasks import record_run; record_run.delay('held')"
+        )
         with project.worker() as worker:
             project.wait_for("held")
             worker.terminate()
@@ -51,7 +53,7 @@ def test_the_recipe_drain_runs_the_tasks_of_the_old_broker(
             wait_until(lambda: "Sending due task Tick" in log(project, "beat"), "a tick")
         sent = time.time()
         project.manage("shell", "-c", SEND.replace("SECONDS", "20"))
-        assert project.traces().keys() == {"held"}
+        assert project.runs().keys() == {"held"}
 
         project.switch(broker_url=new_url, result_backend="none", beat_scheduler=new[1])
         where = [old_url] if old[1] == "redbeat" else []
@@ -63,22 +65,22 @@ def test_the_recipe_drain_runs_the_tasks_of_the_old_broker(
         with project.worker(), project.beat():
             project.wait_for_more("tick")
             project.wait_for_more("tick")
-            assert "waits-0" not in project.traces()
+            assert "waits-0" not in project.runs()
         with project.started(
             "drain", "just", "drain", old_url, "none", "--queues", "celery,reports"
         ) as drain:
             project.wait_for("waits-0", "waits-1", "waits-2", "reports", "later")
-            wait_until(lambda: len(project.traces()["held"]) == 2, "the held task again")
+            wait_until(lambda: len(project.runs()["held"]) == 2, "the held task again")
             os.killpg(drain.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
             drain.wait(WAIT_TIMEOUT)
-        traces = project.traces()
-        assert traces["later"][0] - sent > 15
-        assert {name: len(traces[name]) for name in ("waits-0", "reports", "later")} == {
+        runs = project.runs()
+        assert runs["later"][0] - sent > 15
+        assert {name: len(runs[name]) for name in ("waits-0", "reports", "later")} == {
             "waits-0": 1,
             "reports": 1,
             "later": 1,
         }
-        assert "daily" not in traces
+        assert "daily" not in runs
 
 
 def log(project: Project, process: str) -> str:
@@ -94,7 +96,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 last = timezone.now() - timedelta(days=3)
 assert PeriodicTask.objects.filter(name="Daily").update(last_run_at=last) == 1
 yearly = IntervalSchedule.objects.create(every=365, period="days")
-PeriodicTask.objects.create(name="By hand", task="apps.tasks.tasks.leave", interval=yearly)
+PeriodicTask.objects.create(name="By hand", task="apps.tasks.tasks.record_run", interval=yearly)
 """
 
 
@@ -129,5 +131,5 @@ def test_schedules_survive_changes_of_scheduler_and_run_once(
         with project.worker(), project.beat():
             project.wait_for_more("tick")
             project.wait_for_more("tick")
-        assert len(project.traces()["once"]) == 1
-        assert "daily" not in project.traces()
+        assert len(project.runs()["once"]) == 1
+        assert "daily" not in project.runs()

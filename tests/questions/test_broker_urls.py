@@ -2,13 +2,13 @@
 
 import pytest
 
-from support.broker_urls import ACCEPTED, REFUSED, WITH_A_PASSWORD, connect_nowhere
+from support.broker_urls import ACCEPTED, REFUSED, WITH_A_PASSWORD, prepare_connection
 from support.questionnaire import Ask, broker_refusal, refused
 
 
 @pytest.mark.parametrize("url", ACCEPTED)
 def test_a_broker_that_celery_connects_to_is_accepted(url: str) -> None:
-    connect_nowhere(url)
+    prepare_connection(url)
     assert not broker_refusal(url)
 
 

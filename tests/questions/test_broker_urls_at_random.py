@@ -4,7 +4,7 @@ import random
 import re
 from functools import cache
 
-from support.broker_urls import ACCEPTED, REFUSED, connect_nowhere, store_nowhere
+from support.broker_urls import ACCEPTED, REFUSED, create_result_backend, prepare_connection
 from support.questionnaire import broker_refusal, says_what_to_write
 
 GOOD_PARTS = (
@@ -55,9 +55,9 @@ def test_no_broker_is_accepted_that_kombu_or_celery_refuses() -> None:
     broken = {}
     for url in accepted:
         try:
-            connect_nowhere(url)
+            prepare_connection(url)
             if url.startswith(("redis", "sentinel")):
-                store_nowhere(url)
+                create_result_backend(url)
         except Exception as error:
             broken[url] = repr(error)
     assert not broken

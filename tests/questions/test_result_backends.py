@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.broker_urls import store_nowhere
+from support.broker_urls import create_result_backend
 from support.projects import BROKERS
 from support.questionnaire import Ask, refused
 from support.rendering import QUESTIONS, recorded
@@ -36,7 +36,7 @@ def test_a_result_backend_is_recorded_as_written(ask: Ask, kind: str, answer: st
     project = ask(broker_url=BROKERS[kind], result_backend=answer)
     assert recorded(project)["result_backend"] == answer
     if "://" in answer:
-        store_nowhere(answer)
+        create_result_backend(answer)
 
 
 @pytest.mark.parametrize(

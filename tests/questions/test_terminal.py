@@ -6,7 +6,7 @@ import pytest
 
 from support.questionnaire import COLUMNS, VALIDATORS, refusal
 from support.rendering import ANSWERS, QUESTIONS, recorded
-from support.terminal import converse
+from support.terminal import answer_questions
 
 SETTLED = [f"--data={name}={answer}" for name, answer in {
     "project_name": "My Shop", "project_slug": "my-shop", "description": "A shop.",
@@ -51,7 +51,9 @@ def test_questions_and_refusals_fit_into_a_terminal(
         advice = refusal(question, answer, broker_kind="redis").partition("\n")[0]
         error = f"Validation error for question '{question}': {advice}"
         turns += [("", f"{CLEAR}{answer}\r"), (error.ljust(COLUMNS), "")]
-    shown = converse([*arguments, questionnaire, tmp_path / "shop"], *turns, ("", INTERRUPT))
+    shown = answer_questions(
+        [*arguments, questionnaire, tmp_path / "shop"], *turns, ("", INTERRUPT)
+    )
     for line in QUESTIONS[question]["help"].splitlines():
         assert line in shown
 
@@ -59,7 +61,7 @@ def test_questions_and_refusals_fit_into_a_terminal(
 def test_the_terminal_shows_why_a_choice_is_impossible(questionnaire: Path, tmp_path: Path) -> None:
     project = tmp_path / "shop"
     arguments = [*settled("broker_url", "beat_scheduler"), "--data=broker_url=sqs://"]
-    shown = converse([*arguments, questionnaire, project], ("Use database or file", "\r"))
+    shown = answer_questions([*arguments, questionnaire, project], ("Use database or file", "\r"))
     assert "- RedBeat, in Redis (Use database or file: RedBeat needs a Redis broker.)" in shown
     assert recorded(project)["beat_scheduler"] == "database"
 
@@ -68,7 +70,7 @@ def test_copier_repeats_a_question_until_its_answer_is_valid(
     questionnaire: Path, tmp_path: Path
 ) -> None:
     project = tmp_path / "shop"
-    converse(
+    answer_questions(
         [*settled("broker_url"), questionnaire, project],
         ("What is the URL of the broker", "x\r"),  # at the end of the default
         ("'broker_url': Use redis://redis:6379/0", "\x7f\r"),
@@ -81,5 +83,5 @@ def test_copier_asks_for_a_slug_if_the_name_has_no_latin_letters(
 ) -> None:
     project = tmp_path / "shop"
     arguments = [*settled("project_name", "project_slug"), "--data=project_name=日本の店"]
-    converse([*arguments, questionnaire, project], ("What is its slug", "mise\r"))
+    answer_questions([*arguments, questionnaire, project], ("What is its slug", "mise\r"))
     assert recorded(project)["project_slug"] == "mise"

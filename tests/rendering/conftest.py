@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
+from support.deployment_files import ANSWERS, EVERY_MONITOR, Project
 from support.projects import COMBINATIONS
 from support.rendering import render, render_all
-from support.surroundings import ANSWERS, EVERY_MONITOR, Project
 
 
 @pytest.fixture(scope="session")
 def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project of one of the answers above, which is rendered once."""
-    root = tmp_path_factory.mktemp("surroundings")
+    root = tmp_path_factory.mktemp("projects")
 
     @cache
     def rendered(name: str) -> Path:
@@ -32,7 +32,7 @@ def combinations(template: Path, tmp_path_factory: pytest.TempPathFactory) -> li
         {"kubernetes": True, "monitoring": EVERY_MONITOR, "ci": "gitlab"},
     ]
     answers = [combination | more for combination, more in zip(COMBINATIONS, cycle(around))]
-    return render_all(template, tmp_path_factory.mktemp("all-surroundings"), answers)
+    return render_all(template, tmp_path_factory.mktemp("all-projects"), answers)
 
 
 @pytest.fixture(params=ANSWERS)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from support.deployment_files import ANSWERS, COMPOSE, OURS, SERVERS, Project, files, services
 from support.projects import run
 from support.rendering import ROOT, render
-from support.surroundings import ANSWERS, COMPOSE, OURS, SERVERS, Project, files, services
 
 
 @pytest.mark.parametrize("file", COMPOSE)

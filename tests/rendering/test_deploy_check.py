@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from support.deployment_files import Project
 from support.projects import run
-from support.surroundings import Project
 
 
 @pytest.fixture
@@ -77,6 +77,23 @@ def test_deploy_check_names_each_secret_that_is_not_valid(
     report = run(project("elsewhere"), "just", "deploy-check", codes=(1,), **production)
     assert words.format(path=path) in report
     assert ":secret@" not in report
+
+
+def test_deploy_check_silences_what_the_project_and_the_environment_silence(
+    project: Project, production: dict[str, Any]
+) -> None:
+    path = Path(production["SECRETS_DIR"]) / "celery_broker_url"
+    path.chmod(0o600)
+    path.write_text("redis://:secret@cache.example.com/2")
+    settings = project("elsewhere") / "config" / "settings" / "project.py"
+    before = settings.read_text()
+    settings.write_text(before + '\nSILENCED_SYSTEM_CHECKS = ["pipeline.W001"]\n')
+    try:
+        production["SILENCED_SYSTEM_CHECKS"] = "pipeline.E001"
+        report = run(project("elsewhere"), "just", "deploy-check", **production)
+    finally:
+        settings.write_text(before)
+    assert report.strip() == "System check identified no issues (1 silenced)."
 
 
 def test_deploy_check_names_a_secret_that_all_users_can_read(

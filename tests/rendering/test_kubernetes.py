@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from support.deployment_files import ANSWERS, COMPOSE, OURS, Project, distinct, services
 from support.manifests import KEDA, KUBERNETES, built, keda_schema, manifests
 from support.projects import run
 from support.rendering import ROOT
-from support.surroundings import ANSWERS, COMPOSE, OURS, Project, distinct, services
 
 
 @pytest.mark.live("kubectl")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from support.deployment_files import COMPOSE, Project, files
 from support.projects import run
 from support.rendering import ROOT
-from support.surroundings import COMPOSE, Project, files
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.deployment_files import ANSWERS, COMPOSE, Project, services, text
 from support.git import git
 from support.rendering import ROOT
-from support.surroundings import ANSWERS, COMPOSE, Project, services, text
 
 
 @pytest.mark.parametrize("file", COMPOSE)
@@ -72,6 +72,13 @@ def test_the_example_lists_all_variables_and_sets_none(project: Project, name: s
     assert len(names) == len(set(names)) > 10
     by_libraries = {"AWS_ENDPOINT_URL_SQS", "SSL_CERT_FILE"}
     assert {name for name in names if name not in read} == by_libraries & {*names}
+    passed = services(project(name) / "compose.production.yaml")["web"]["environment"]
+    assert {name for name, value in passed.items() if value is None} <= {*names}
+    by_settings = set(re.findall(r"\benv\.\w+\(\s*\"([A-Z_]+)\"", read))
+    of_answers = {"METRICS_PORT", "RABBITMQ_CONSUMER_TIMEOUT", "SENTINEL_MASTER"}
+    with_answers = {one for one in by_settings if one.startswith(("OTEL_", "SENTRY_"))} | of_answers
+    assert len(by_settings) > 20
+    assert by_settings - with_answers <= {*names}
 
 
 def test_the_image_contains_no_secrets_and_no_git_history() -> None:

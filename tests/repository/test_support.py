@@ -44,8 +44,8 @@ def test_a_test_without_its_server_is_skipped_or_fails_with_require_live(
     skipped, required = (run.communicate(timeout=300)[0] for run in runs)
     absent = ("nowhere on port 1", "the program no-program", "a container engine")
     for each in absent:
-        assert f"not here: {each}" in skipped
-        assert f"--require-live: Skipped: not here: {each}" in required
+        assert f"missing: {each}" in skipped
+        assert f"--require-live: Skipped: missing: {each}" in required
     assert "4 skipped" in skipped
     assert "1 skipped, 3 errors" in required
     assert [run.returncode for run in runs] == [0, 1]

@@ -21,7 +21,7 @@ REFUSED: list[tuple[str, str]] = [
 """URLs, each with a part of its refusal."""
 
 
-def connect_nowhere(url: str) -> None:
+def prepare_connection(url: str) -> None:
     """Prepare kombu's connection to each server of `url`, and do not open it.
 
     Raises the errors of kombu, redis-py and py-amqp for a URL that they cannot use.
@@ -47,7 +47,7 @@ def connect_nowhere(url: str) -> None:
             _ = channel.endpoint_url
 
 
-def store_nowhere(url: str) -> None:
+def create_result_backend(url: str) -> None:
     """Create the result backend of `url`. Celery parses the URL at once."""
     app = Celery("nowhere", broker="memory://", backend=url, set_as_current=False)
     app.conf.redis_backend_use_ssl = {"ssl_cert_reqs": "required"} if "rediss" in url else None

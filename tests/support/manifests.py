@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from support.deployment_files import ANSWERS
 from support.projects import run
 from support.rendering import ROOT
-from support.surroundings import ANSWERS
 
 
 def built(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -26,19 +26,19 @@ KUBERNETES = [name for name, answers in ANSWERS.items() if answers.get("kubernet
 KEDA = {"ScaledObject": "scaledobjects", "TriggerAuthentication": "triggerauthentications"}
 
 
-def closed(schema: Any) -> Any:
+def without_unknown_names(schema: Any) -> Any:
     """The schema, changed to refuse unknown names, which a cluster would ignore."""
     if isinstance(schema, list):
-        return [closed(each) for each in schema]
+        return [without_unknown_names(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    inner = {name: closed(each) for name, each in schema.items()}
+    inner = {name: without_unknown_names(each) for name, each in schema.items()}
     return {"additionalProperties": False} | inner if "properties" in schema else inner
 
 
 def keda_schema(kind: str) -> dict[str, Any]:
     definition = (ROOT / "tests/rendering/keda" / f"{KEDA[kind]}.yaml").read_text()
     (version,) = yaml.safe_load(definition)["spec"]["versions"]
-    schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
+    schema: dict[str, Any] = without_unknown_names(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
     return schema

@@ -15,7 +15,7 @@ from support.servers import (
     MariaDB,
     PostgreSQL,
     RabbitMQ,
-    Simulator,
+    SQSServer,
 )
 from tests.faults.sentinels import Sentinels
 
@@ -115,8 +115,8 @@ class Servers:
         return self._stack.enter_context(RabbitMQ(self.directory / "rabbitmq", self.certificates))
 
     @cached_property
-    def sqs(self) -> Simulator:
-        return self._stack.enter_context(Simulator(self.directory / "sqs"))
+    def sqs(self) -> SQSServer:
+        return self._stack.enter_context(SQSServer(self.directory / "sqs"))
 
     @cached_property
     def postgres(self) -> PostgreSQL:

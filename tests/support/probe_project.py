@@ -64,7 +64,7 @@ class Project:
         shutil.copytree(ROOT / "tests" / "live" / "probe", directory / "apps" / "probe")
         self.add("config/settings/base.py", 'INSTALLED_APPS += ["apps.probe"]')
         if cell.database == "mysql":
-            self.add("config/__init__.py", "import pymysql; pymysql.install_as_MySQLdb()")
+            self.add("config/settings/project.py", "import pymysql; pymysql.install_as_MySQLdb()")
 
     def add(self, file: str, line: str) -> None:
         """Add a line to a file of the project, as a user does."""

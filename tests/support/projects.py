@@ -30,7 +30,8 @@ URLS = {url.partition("://")[0]: url for url in [*OTHER_BROKERS, *BROKERS.values
 KINDS = {"rediss": "redis", "redis+socket": "redis", "amqps": "amqp"}
 """The kinds of the schemes whose kind has another name."""
 
-SPEAKS_REDIS = ("redis", "sentinel")
+REDIS_KINDS = ("redis", "sentinel")
+"""The kinds of brokers that are a Redis."""
 
 BACKENDS = ("redis", "django-db", "rpc", "none", "redis://results.example.com:6379/3")
 
@@ -39,9 +40,9 @@ SCHEDULERS = ("database", "redbeat", "file")
 
 def allowed(broker: str, backend: str, scheduler: str) -> bool:
     """Whether the result backend and the scheduler work with this kind of broker."""
-    if scheduler == "redbeat" and broker not in SPEAKS_REDIS:
+    if scheduler == "redbeat" and broker not in REDIS_KINDS:
         return False
-    return {"redis": broker in SPEAKS_REDIS, "rpc": broker == "amqp"}.get(backend, True)
+    return {"redis": broker in REDIS_KINDS, "rpc": broker == "amqp"}.get(backend, True)
 
 
 COMBINATIONS = [
@@ -61,7 +62,7 @@ _NOT_INHERITED = (
     "TIME_ZONE",
 )
 
-HOUSE = [".git", "__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache"]
+TOOL_FILES = [".git", "__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache"]
 """Files and directories that tools create."""
 
 
@@ -142,5 +143,5 @@ def tree(project: Path) -> dict[str, bytes]:
     return {
         file.relative_to(project).as_posix(): file.read_bytes()
         for file in project.rglob("*")
-        if file.is_file() and not set(file.relative_to(project).parts) & set(HOUSE)
+        if file.is_file() and not set(file.relative_to(project).parts) & set(TOOL_FILES)
     }

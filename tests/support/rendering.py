@@ -39,7 +39,7 @@ DEFAULTS: dict[str, object] = {
     "kubernetes": False,
     "ci": "github",
 }
-"""The answers of who accepts every default, as a project records them."""
+"""The default answers, as a project records them."""
 
 
 def render(template: Path, destination: Path, **answers: object) -> Path:

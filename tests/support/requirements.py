@@ -67,7 +67,7 @@ def missing(item: pytest.Item) -> Iterator[str]:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if absent := list(missing(item)):
-        pytest.skip(f"not here: {', '.join(absent)}")
+        pytest.skip(f"missing: {', '.join(absent)}")
 
 
 @pytest.hookimpl(wrapper=True)

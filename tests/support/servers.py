@@ -79,7 +79,7 @@ class RabbitMQ(Node):
         return variables
 
 
-class ShortNode(Node):
+class RabbitMQWithShortConsumerTimeout(Node):
     """A RabbitMQ that takes a message back after a few seconds."""
 
     seconds = 5
@@ -89,7 +89,7 @@ class ShortNode(Node):
         return super().variables() | {"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": words}
 
 
-class Simulator(Server):
+class SQSServer(Server):
     """A server that implements SQS."""
 
     def __init__(self, directory: Path) -> None:

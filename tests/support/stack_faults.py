@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import pytest
 
-from support.stacks import Cut, Stack, docker, has_run, wait_until
+from support.stacks import NetworkDisconnection, Stack, docker, has_run, wait_until
 
 
-class NothingLost(ABC):
+class FailureTests(ABC):
     """Failures in containers that run a user's app."""
 
     broker: ClassVar[str]
@@ -22,24 +22,24 @@ class NothingLost(ABC):
         """How many messages wait in the queue."""
 
     def test_a_declared_schedule_fires(self, trial: Stack) -> None:
-        wait_until(lambda: len(trial.noted("ticks")) >= 3, "Beat's task ran three times")
+        wait_until(lambda: len(trial.records("ticks")) >= 3, "Beat's task ran three times")
         row = "PeriodicTask.objects.get(task='apps.trial.tasks.tick')"
         assert trial.python(
             "from django_celery_beat.models import PeriodicTask\n"
             f"print({row}.last_run_at is not None, {row}.total_run_count >= 3)"
         ).split() == ["True", "True"]
 
-    def test_a_worker_that_is_killed_in_the_middle_of_a_task(self, trial: Stack) -> None:
+    def test_the_task_of_a_killed_worker_runs_again(self, trial: Stack) -> None:
         trial.hold(1)
         trial.compose("kill", "--signal", "KILL", "celery-worker")
         trial.release()
         assert 1 not in trial.numbers("done")
         trial.up()
         wait_until(lambda: 1 in trial.numbers("done"), "its task is done")
-        assert [number for _, _, number in trial.noted("started")].count("1") == 2
+        assert [number for _, _, number in trial.records("started")].count("1") == 2
 
     @pytest.mark.parametrize("server", ["broker", "db"])
-    def test_a_restart_in_the_middle_of_a_run(self, trial: Stack, server: str) -> None:
+    def test_a_restart_of_a_server_loses_no_task(self, trial: Stack, server: str) -> None:
         numbers = range(100, 300) if server == "broker" else range(300, 500)
         trial.hold(*numbers[:2])  # the worker is busy until all tasks wait
         trial.send("work", numbers[2:100], 0.2)
@@ -50,7 +50,9 @@ class NothingLost(ABC):
         wait_until(lambda: trial.numbers("done") >= set(numbers), "all tasks are done")
         wait_until(lambda: works(trial), "the page works")
 
-    def test_stop_keeps_within_the_grace_and_returns_the_task(self, trial: Stack) -> None:
+    def test_a_worker_stops_within_the_grace_period_and_returns_its_task(
+        self, trial: Stack
+    ) -> None:
         trial.compose("stop", "celery-beat")
         wait_until(lambda: self.waiting(trial) == 0, "nothing waits")
         trial.hold(2)
@@ -74,7 +76,7 @@ class NothingLost(ABC):
         trial.up("--no-recreate", "--scale", "celery-worker=3", "--scale", "celery-beat=2")
         trial.send("work", range(500, 560), 0.3)
         wait_until(lambda: trial.numbers("done") >= set(range(500, 560)), "all tasks are done")
-        where = {host for _, host, number in trial.noted("done") if 500 <= int(number) < 560}
+        where = {host for _, host, number in trial.records("done") if 500 <= int(number) < 560}
         assert len(where) == 3
         time.sleep(5)
         taken, done = self.taken_and_done(trial)
@@ -83,44 +85,53 @@ class NothingLost(ABC):
 
     def test_a_worker_that_is_cut_off_loses_nothing_and_comes_back(self, trial: Stack) -> None:
         trial.hold(*range(600, 606))  # two for each worker
-        cut = Cut(trial.containers("celery-worker")[0]["Id"])
+        disconnection = NetworkDisconnection(trial.containers("celery-worker")[0]["Id"])
         trial.release()
         wait_until(
             lambda: (
                 {
                     int(number)
-                    for _, host, number in trial.noted("done")
-                    if host != cut.host and int(number) in range(600, 606)
+                    for _, host, number in trial.records("done")
+                    if host != disconnection.host and int(number) in range(600, 606)
                 }
                 == set(range(600, 606))
             ),
-            "others did what the worker could not say that it had done",
+            "other workers ran the tasks that the disconnected worker could not acknowledge",
         )
-        cut.heal()
+        disconnection.reconnect()
 
         def takes_tasks() -> bool:
             trial.send("work", range(700, 712), 0.3)
-            later = [host for when, host, _ in trial.noted("done") if when > cut.healed]
-            return cut.host in later
+            later = [
+                host
+                for when, host, _ in trial.records("done")
+                if when > disconnection.reconnected_at
+            ]
+            return disconnection.host in later
 
         wait_until(takes_tasks, "the worker takes tasks again")
 
     def test_a_leading_beat_that_is_cut_off_is_replaced_within_a_lease(self, trial: Stack) -> None:
         taken_before, done_before = self.taken_and_done(trial)
         trial.compose("start", "celery-beat")
-        wait_until(lambda: len(trial.noted("ticks")) > done_before, "a Beat leads")
+        wait_until(lambda: len(trial.records("ticks")) > done_before, "a Beat leads")
         first, second = trial.containers("celery-beat")
         leader = first if leads(first["Id"]) > leads(second["Id"]) else second
-        cut = Cut(leader["Id"])
+        disconnection = NetworkDisconnection(leader["Id"])
         wait_until(
-            lambda: any(when > cut.made + 3 for when, _, _ in trial.noted("ticks")),
+            lambda: any(
+                when > disconnection.disconnected_at + 3 for when, _, _ in trial.records("ticks")
+            ),
             "the other Beat leads",
         )
-        times = sorted(when for when, _, _ in trial.noted("ticks"))
-        gap = min(when for when in times if when > cut.made + 3) - cut.made
+        times = sorted(when for when, _, _ in trial.records("ticks"))
+        gap = (
+            min(when for when in times if when > disconnection.disconnected_at + 3)
+            - disconnection.disconnected_at
+        )
         # On a machine that is not busy it is below 25, and without a lease hours.
         assert gap < 60, f"for {gap:.0f} s nothing was sent"
-        cut.heal()
+        disconnection.reconnect()
         trial.up("--no-recreate", "--scale", "celery-worker=3", "--scale", "celery-beat=2")
         time.sleep(5)
         taken, done = self.taken_and_done(trial)
@@ -148,7 +159,7 @@ class NothingLost(ABC):
             "from django_celery_beat.models import PeriodicTask\n"
             "print(PeriodicTask.objects.get(task='apps.trial.tasks.tick').total_run_count)"
         )
-        return int(taken), len({what for _, _, what in trial.noted("ticks")})
+        return int(taken), len({what for _, _, what in trial.records("ticks")})
 
 
 def works(trial: Stack) -> bool:

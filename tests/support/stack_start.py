@@ -10,7 +10,7 @@ from support.stacks import Stack, docker, has_run, wait_until
 OURS = {"web", "celery-worker", "celery-beat"}
 
 
-class UpFromNothing:
+class StartTests:
     """A new project after `just up`."""
 
     servers: ClassVar[frozenset[str]]

@@ -85,7 +85,7 @@ class Stack:
             everything = ("--all",) if kind == "container" else ()
             assert docker(kind, "ls", *everything, *mine) == "", kind
 
-    def try_out(self) -> None:
+    def add_trial_app(self) -> None:
         """Add the trial app, as a user adds an app, and run the containers with it."""
         shutil.copytree(TRIAL, self.project, dirs_exist_ok=True)
         ledger = self.project / "ledger"
@@ -125,14 +125,14 @@ class Stack:
     def release(self) -> None:
         (self.project / "ledger" / "released").touch()
 
-    def noted(self, event: str) -> list[tuple[float, str, str]]:
+    def records(self, event: str) -> list[tuple[float, str, str]]:
         """The records of the trial tasks: time, container and text."""
         file = self.project / "ledger" / event
         lines = file.read_text().splitlines() if file.exists() else []
         return [(float(when), where, what) for when, where, what in map(str.split, lines)]
 
     def numbers(self, event: str) -> set[int]:
-        return {int(what) for _, _, what in self.noted(event)}
+        return {int(what) for _, _, what in self.records(event)}
 
     def open(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and text of a page."""
@@ -158,7 +158,7 @@ def has_run(page: str) -> bool:
     return good is not None and "Processed: Hello" in page
 
 
-class Cut:
+class NetworkDisconnection:
     """Disconnect a container from all networks, like a machine without a network cable."""
 
     def __init__(self, container: str) -> None:
@@ -169,12 +169,12 @@ class Cut:
         assert len(self.networks) > 1
         for network in self.networks:
             docker("network", "disconnect", network, container)
-        self.made = time.time()
+        self.disconnected_at = time.time()
 
-    def heal(self) -> None:
+    def reconnect(self) -> None:
         for network in self.networks:
             docker("network", "connect", network, self.container)
-        self.healed = time.time()
+        self.reconnected_at = time.time()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from support.git import git
 from support.projects import commit, environment, run
-from support.servers import Simulator
+from support.servers import SQSServer
 from tests.faults.servers import RabbitMQ, Valkey
 
 WAIT_TIMEOUT = 300  # seconds
@@ -22,14 +22,14 @@ WAIT_TIMEOUT = 300  # seconds
 TASKS = '''
 
 @shared_task
-def leave(name: str) -> None:
+def record_run(name: str) -> None:
     """Record that the task ran. The first run of the task `held` never ends."""
     import time
     from pathlib import Path
 
-    with Path("var", "traces").open("a") as traces:
-        traces.write(f"{name} {time.time()}\\n")
-    if name == "held" and Path("var", "traces").read_text().count("held") == 1:
+    with Path("var", "runs").open("a") as runs:
+        runs.write(f"{name} {time.time()}\\n")
+    if name == "held" and Path("var", "runs").read_text().count("held") == 1:
         time.sleep(600)
 '''
 
@@ -38,20 +38,20 @@ from datetime import datetime, timedelta
 
 from apps.pipeline.schedules import Schedule
 
-LEAVE = "apps.tasks.tasks.leave"
+RECORD_RUN = "apps.tasks.tasks.record_run"
 SCHEDULES = [
-    Schedule(name="Tick", task=LEAVE, when=timedelta(seconds=1), args=["tick"]),
-    Schedule(name="Daily", task=LEAVE, when=timedelta(days=1), args=["daily"]),
-    Schedule(name="Once", task=LEAVE, when=datetime.fromisoformat("ONCE"), args=["once"]),
+    Schedule(name="Tick", task=RECORD_RUN, when=timedelta(seconds=1), args=["tick"]),
+    Schedule(name="Daily", task=RECORD_RUN, when=timedelta(days=1), args=["daily"]),
+    Schedule(name="Once", task=RECORD_RUN, when=datetime.fromisoformat("ONCE"), args=["once"]),
 ]
 """
 
 SEND = """
-from apps.tasks.tasks import leave
+from apps.tasks.tasks import record_run
 for number in range(3):
-    leave.delay(f"waits-{number}")
-leave.apply_async(args=["reports"], queue="reports")
-leave.apply_async(args=["later"], countdown=SECONDS)
+    record_run.delay(f"waits-{number}")
+record_run.apply_async(args=["reports"], queue="reports")
+record_run.apply_async(args=["later"], countdown=SECONDS)
 """
 
 
@@ -121,21 +121,21 @@ class Project:
     def beat(self) -> AbstractContextManager["subprocess.Popen[bytes]"]:
         return self.celery("beat")
 
-    def traces(self) -> dict[str, list[float]]:
+    def runs(self) -> dict[str, list[float]]:
         """The times at which each task ran, in seconds since 1970."""
         found: dict[str, list[float]] = {}
         with suppress(FileNotFoundError):
-            for line in (self.directory / "var" / "traces").read_text().splitlines():
+            for line in (self.directory / "var" / "runs").read_text().splitlines():
                 name, moment = line.split()
                 found.setdefault(name, []).append(float(moment))
         return found
 
     def wait_for(self, *names: str) -> None:
-        wait_until(lambda: set(names) <= self.traces().keys(), f"{names} in {self.log()}")
+        wait_until(lambda: set(names) <= self.runs().keys(), f"{names} in {self.log()}")
 
     def wait_for_more(self, name: str) -> None:
-        before = len(self.traces().get(name, []))
-        wait_until(lambda: len(self.traces().get(name, [])) > before, f"more of {name}")
+        before = len(self.runs().get(name, []))
+        wait_until(lambda: len(self.runs().get(name, [])) > before, f"more of {name}")
 
     def log(self) -> str:
         return f"{self.directory / 'var'}/*.log"
@@ -143,9 +143,9 @@ class Project:
 
 @contextmanager
 def server(kind: str, directory: Path) -> Iterator[str]:
-    kinds = {"redis": Valkey, "amqp": RabbitMQ, "sqs": Simulator}
+    kinds = {"redis": Valkey, "amqp": RabbitMQ, "sqs": SQSServer}
     with kinds[kind](directory) as running, pytest.MonkeyPatch.context() as patch:
-        if isinstance(running, Simulator):
+        if isinstance(running, SQSServer):
             for name, value in running.client_variables().items():
                 patch.setenv(name, value)
         yield running.url.replace("guest:guest@", "")  # an answer must not contain a password

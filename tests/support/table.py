@@ -29,9 +29,10 @@ The tests write this page. For each allowed combination of broker, result backen
 render a project, migrate, and start worker and Beat with the documented commands. They check a task
 and its result (or that no result is stored), a retry, a chord if the result backend supports it, a
 task with an ETA, and a declared schedule that Beat sends. Then worker and Beat have to stop. The
-databases take turns. The seconds are for one cell, while another cell runs.
+databases take turns. A cell is one row of the table. Two cells run at a time, and the seconds are
+those of one.
 
-    pytest tests/live/test_matrix.py --all-cells --dist load --write-table docs/matrix.md
+    uv run pytest tests/live/test_matrix.py --all-cells --dist load --write-table docs/matrix.md
 
 Without `--all-cells` the tests run fewer cells, which contain all allowed pairs of answers.
 

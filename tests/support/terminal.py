@@ -14,7 +14,7 @@ import pytest
 from support.questionnaire import COLUMNS, ROWS
 
 
-def converse(arguments: list[str | Path], *turns: tuple[str, str]) -> str:
+def answer_questions(arguments: list[str | Path], *turns: tuple[str, str]) -> str:
     """Run `copier copy` in a terminal and return its screens, with the lines of each joined.
 
     Each turn is a text to wait for and the keys to type then. Because the lines are joined, a text

@@ -83,7 +83,9 @@ class Reader:
             elif block.language == "console" and block.words <= {"docker", "fails"}:
                 self._run(block)
             else:
-                raise TutorialError("nobody knows what to do with this block")
+                raise TutorialError(
+                    "this block is not of a known kind: see the docstring of support/tutorial.py"
+                )
         except TutorialError as error:
             raise TutorialError(f"line {block.line}: {error}") from error
 
@@ -114,7 +116,7 @@ class Reader:
                 raise TutorialError(f"{command!r} did not print {missing!r}:\n{printed}")
 
     def _command(self, command: str, *, fails: bool) -> str:
-        """What it prints. Raises TutorialError where it does not fail as expected, or does."""
+        """Run a command. Return its output. Raises TutorialError if it does not end as expected."""
         process = subprocess.run(
             ["sh", "-e", "-c", command],
             cwd=self.directory,

@@ -10,7 +10,7 @@ from copier import VcsRef, run_update
 
 from support.git import git
 from support.projects import BROKERS, OTHER_BROKERS, commit, run
-from support.rendering import ANSWERS, ROOT, recorded, render
+from support.rendering import ANSWERS, CONFIGURATION, ROOT, recorded, render
 
 PAGE = (ROOT / "template" / "docs" / "switching.md").read_text(encoding="utf-8")
 SCOPE: dict[str, list[str]] = {
@@ -18,6 +18,11 @@ SCOPE: dict[str, list[str]] = {
     for row in re.finditer(r"^\| `(\w+)` \| (`.*[./].*`) \|$", PAGE, re.MULTILINE)
 }
 """The files and directories that depend on each answer, from the page."""
+
+USERS = tuple(
+    re.findall(r"_copier_operation == 'update' %}/(.+?){%", "\n".join(CONFIGURATION["_exclude"]))
+)
+"""The files and directories that an update does not change."""
 
 OTHERS: dict[str, list[object]] = {
     "project_name": ["Müller & Söhne"],
@@ -72,11 +77,14 @@ def files(project: Path) -> dict[str, bytes]:
     return {name: (project / name).read_bytes() for name in names}
 
 
+def is_in(name: str, place: str) -> bool:
+    """Whether the file is the place, or in it if the place is a directory."""
+    return name.startswith(place) if place.endswith("/") else name == place
+
+
 def follows(name: str, answer: str) -> bool:
     """Whether the page lists the file for the answer."""
-    return any(
-        name.startswith(place) if place.endswith("/") else name == place for place in SCOPE[answer]
-    )
+    return any(is_in(name, place) for place in SCOPE[answer])
 
 
 def test_the_page_lists_the_files_of_every_answer() -> None:
@@ -84,33 +92,48 @@ def test_the_page_lists_the_files_of_every_answer() -> None:
     assert SCOPE.keys() == OTHERS.keys() == asked
 
 
-def test_an_answer_changes_only_the_files_that_the_page_lists(
+def test_an_answer_changes_the_files_that_the_page_lists_and_no_other(
     template: Path, tmp_path: Path
 ) -> None:
+    """Compare new copies with the recorded slug. An update does not change the user's files."""
     plain = tmp_path / "template"
     shutil.copytree(template, plain, ignore=shutil.ignore_patterns(".git"))
 
     def rendered(**answers: object) -> dict[str, bytes]:
         project = tmp_path / "project"
-        render(plain, project, **answers)
+        render(plain, project, **{"project_slug": "my-project"} | answers)
         found = {
             str(file.relative_to(project)): file.read_bytes()
             for file in project.rglob("*")
             if file.is_file() and file.name not in (".env", ".copier-answers.yml")
         }
         shutil.rmtree(project)
-        return found
+        return {name: content for name, content in found.items() if not name.startswith(USERS)}
 
-    others: dict[str, list[object]] = OTHERS | {"broker_url": [*BROKERS.values(), *OTHER_BROKERS]}
+    others: dict[str, list[object]] = OTHERS | {
+        "broker_url": [*BROKERS.values(), *OTHER_BROKERS],
+        "monitoring": [*OTHERS["monitoring"], []],
+    }
+    changed: dict[str, set[str]] = {name: set() for name in others}
     for answers in ({}, EVERYTHING):
         before = rendered(**answers)
         for name, values in others.items():
-            if name in answers:
-                continue  # the other iteration tests it
-            for value in values[:1] if answers else values:
-                after = rendered(**answers, **{name: value})
-                changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-                assert not {file for file in changed if not follows(file, name)}, (name, value)
+            for value in values[-1:] if answers else values:
+                after = rendered(**answers | {name: value})
+                differing = {
+                    file
+                    for file in before.keys() | after.keys()
+                    if before.get(file) != after.get(file)
+                }
+                assert not {file for file in differing if not follows(file, name)}, (name, value)
+                changed[name] |= differing
+    superfluous = {
+        (name, place)
+        for name, places in SCOPE.items()
+        for place in places
+        if not any(is_in(file, place) for file in changed[name])
+    }
+    assert superfluous == set()
 
 
 def test_a_changed_project_equals_a_new_copy(template: Path, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.deployment_files import EVERY_MONITOR
 from support.projects import tree
 from support.releases import releases, unpack
 from support.rendering import CONFIGURATION, QUESTIONS, ROOT, render
-from support.surroundings import EVERY_MONITOR
 from support.updating import owners, rows
 
 

@@ -20,7 +20,7 @@ if apps.is_installed("django_celery_results"):  # the environment can set anothe
     class ResultAdmin(TaskResultAdmin):
         actions = ("run_again",)
 
-        @admin.action(description="Run the failed tasks among these again", permissions=["change"])
+        @admin.action(description="Run the selected failed tasks again", permissions=["change"])
         def run_again(self, request: HttpRequest, queryset: QuerySet[TaskResult]) -> None:
             """Send each failed task again, with the same arguments. Its row stays."""
             for failed in queryset.filter(status=states.FAILURE):

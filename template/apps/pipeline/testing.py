@@ -25,7 +25,7 @@ STOP_TIMEOUT = 60  # seconds
 def celery_app(settings: Settings) -> Celery:
     """The project's Celery app in eager mode: tasks run at once, and their errors are raised.
 
-    Arguments and results are serialized to JSON, as for a real worker.
+    Arguments are serialized to JSON, as for a real worker. Results are not.
     """
     settings.CELERY_TASK_ALWAYS_EAGER = True
     settings.CELERY_TASK_EAGER_PROPAGATES = True

@@ -2,10 +2,10 @@ from django.apps import AppConfig
 
 
 class TasksConfig(AppConfig):
-    """The schedules are in `schedules.py`, and `migrate` writes them to the database.
+    """The tasks of the project, with their schedules in `schedules.py`.
 
-    Do not register schedules in `ready()`: it runs before `migrate` creates the tables, and again in
-    every process.
+    Do not register schedules in `ready()`. It runs in every process, and before `migrate` creates
+    the tables.
     """
 
     name = "apps.tasks"

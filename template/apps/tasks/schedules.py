@@ -1,4 +1,4 @@
-"""Schedules of the project's tasks. After a change run `just migrate`, or start `just dev` again."""
+"""Schedules of the project's tasks. After a change run `just migrate`, or restart `just dev`."""
 
 from datetime import timedelta
 

@@ -9,7 +9,7 @@ from apps.users.models import User
 
 
 def inactive_users(*, since: datetime) -> QuerySet[User]:
-    """Active accounts, except staff, that have not signed in since the moment.
+    """Active accounts that have not signed in since then, except staff and superusers.
 
     For accounts that never signed in, the date they joined counts.
     """

@@ -1,4 +1,4 @@
-"""Reads settings from the environment and from files. The first source that has a name is used:
+"""Reads settings from the environment and from files. The first source that sets a variable wins:
 
 1. the environment of the process
 2. `.env`, your file, which Git ignores

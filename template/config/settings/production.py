@@ -3,12 +3,17 @@
 import sys
 from importlib.util import find_spec
 
+from config.settings import project
 from config.settings.env import env
 from config.settings.project import *  # noqa: F403
 from config.settings.project import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE
 
-# The ids of system checks that do not matter for this deployment. See docs/checks.md.
-SILENCED_SYSTEM_CHECKS: list[str] = env.list("SILENCED_SYSTEM_CHECKS", [], subcast=str.strip)
+# The ids of system checks to silence: those of project.py, and those that do not matter for this
+# deployment. See docs/checks.md.
+SILENCED_SYSTEM_CHECKS: list[str] = [
+    *getattr(project, "SILENCED_SYSTEM_CHECKS", ()),
+    *env.list("SILENCED_SYSTEM_CHECKS", [], subcast=str.strip),
+]
 
 SECRET_KEY = env.str("DJANGO_SECRET_KEY")
 ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", subcast=str.strip)
@@ -38,13 +43,14 @@ STORAGES = {
 # Logs: a JSON object in each line.
 LOGGING["formatters"]["line"] |= {"()": "pythonjsonlogger.json.JsonFormatter"}
 
-# Traces are sent if the address of an OpenTelemetry collector is set, and the answer to `monitoring` has
-# `opentelemetry`.
+# Traces are sent if the answer to `monitoring` has `opentelemetry`, and the address of an
+# OpenTelemetry collector is set.
 if env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "") and find_spec("apps.pipeline.traces"):
     INSTALLED_APPS.append("apps.pipeline.traces")
 
-# Errors of web, worker and Beat are sent to Sentry if SENTRY_DSN is set. The last line is that of earlier
-# versions, so that an update does not conflict with lines that you append.
+# Errors of web, worker and Beat are sent to Sentry if SENTRY_DSN is set. The name `sentry_sdk`
+# keeps the last line as it was in earlier versions of the template. If it changed, an update would
+# conflict with the lines that you add below it.
 if dsn := env.str("SENTRY_DSN", ""):
     from config.settings import sentry as sentry_sdk
 

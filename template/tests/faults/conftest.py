@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from config.settings.env import env
+from tests.faults.broken import BrokenProcesses, start_broken
 from tests.faults.harness import FULL, Row
 from tests.faults.servers import PostgreSQL, RabbitMQ, Server, Valkey
-from tests.faults.ward import Ward, opened
 
 ROW = pytest.StashKey[Row]()
 
@@ -63,26 +63,27 @@ def database() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokenProcesses]:
     """Processes that are broken when the first test begins, on a broker that no test kills."""
-    with new_broker(tmp_path_factory.mktemp("ward")) as server, opened(server) as patients:
-        yield patients
+    directory = tmp_path_factory.mktemp("broken")
+    with new_broker(directory) as server, start_broken(server) as processes:
+        yield processes
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ward_opens_first(request: pytest.FixtureRequest) -> None:
-    if any("ward" in getattr(item, "fixturenames", ()) for item in request.session.items):
+def start_broken_processes_first(request: pytest.FixtureRequest) -> None:
+    if any("broken" in getattr(item, "fixturenames", ()) for item in request.session.items):
         with suppress(Exception):  # the tests that use it raise the error again
-            request.getfixturevalue("ward")
+            request.getfixturevalue("broken")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of `ward` last, because health checks need time to notice a failure.
+    """Run the tests of `broken` last, because health checks need time to notice a failure.
 
     The longest tests run first, so that with `-n` none of them runs alone at the end.
     """
     items.sort(key=lambda item: item.path.name != "test_lease.py")
-    items.sort(key=lambda item: "ward" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: "broken" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from apps.pipeline.broker import embedded
 from tests.faults.servers import Server, Valkey, reserved_port, wait_until
 
 WAIT_TIMEOUT = 120  # seconds for what takes a few on a machine that is busy
-HEALED_WITHIN = 120  # seconds, for the rows with this limit; 60 on a machine that is not busy
-NAMED_WITHIN = 15  # seconds; 3 on a machine that is not busy, and 30 or more without the limits
+RECOVERED_WITHIN = 120  # seconds, for the rows with this limit; 60 on a machine that is not busy
+ERROR_WITHIN = 15  # seconds; 3 on a machine that is not busy, and 30 or more without the limits
 APP = "tests.faults"
 MIGRATED: list[bytes] = []  # an SQLite database, which is created once
 FULL = os.environ.get("FAULTS_ROUNDS", "full") == "full"
@@ -97,19 +97,19 @@ class Supervised:
         for file in self.directory.glob("*.heartbeat"):  # a new container has no old files
             file.unlink(missing_ok=True)
 
-    def retire(self) -> None:
+    def do_not_restart(self) -> None:
         """Do not restart it when it exits."""
         with self._lock:
             self.restarts = False
 
     def wait_end(self, within: float) -> int:
-        """Wait until a retired process exits, and return its exit code."""
+        """Wait until a process that is not restarted exits, and return its exit code."""
         self._thread.join(within)
         assert not self._thread.is_alive(), f"still there after {within:.0f} s"
         return self.exits[-1][1]
 
     def end(self) -> None:
-        self.retire()
+        self.do_not_restart()
         with suppress(ProcessLookupError):
             self.kill_group()
         self._thread.join(WAIT_TIMEOUT)
@@ -131,7 +131,7 @@ class System:
     broker: Server
     database: Server | None = None  # SQLite without one
     migrated: bool = True
-    grace: int = 0  # seconds; the project's own where it is 0, and so with the next
+    grace: int = 0  # seconds; with 0, the project's setting. The same for `visibility`
     visibility: int = 0
     processes: dict[str, Supervised] = field(default_factory=dict)
 
@@ -139,7 +139,7 @@ class System:
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(TemporaryDirectory(prefix="faults-")))
         self.queue = self.directory.name  # unique, because several tests can use the same broker
-        self.traces = self.directory / "traces"
+        self.records = self.directory / "records"
         results = self.broker.url
         if not results.startswith("redis"):
             results = "django-db"
@@ -154,7 +154,7 @@ class System:
             "FAULTS_APPS": APP,
             "FAULTS_GRACE": str(self.grace),
             "FAULTS_QUEUE": self.queue,
-            "FAULTS_TRACES": str(self.traces),
+            "FAULTS_RECORDS": str(self.records),
             "FAULTS_VISIBILITY": str(self.visibility),
         }
         if self.migrated and not self.database and MIGRATED:
@@ -238,7 +238,7 @@ class System:
         finally:
             page.close()
 
-    def deliver(
+    def send_through_web(
         self, name: str, first: int, count: int, seconds: float = 0.0, countdown: int = 0
     ) -> dict[str, str]:
         """Send tasks through the web process. Return the ids of the accepted tasks by number."""
@@ -248,14 +248,14 @@ class System:
         return accepted
 
     def send_work(self, number: object, seconds: float = 0.02, countdown: int = 0) -> str:
-        """Send a task as a bystander; its id."""
+        """Send a task without the web process. Return its id."""
         sent = self.app.send_task(f"{APP}.tasks.work", [number, seconds], countdown=countdown)
         return str(sent.id)
 
     @cached_property
     def app(self) -> Celery:
         """A connection to the broker, independent of the processes."""
-        app = Celery("bystander", amqp="apps.pipeline.broker.queues:AMQP", set_as_current=False)
+        app = Celery("tests", amqp="apps.pipeline.broker.queues:AMQP", set_as_current=False)
         app.conf.update(broker_url=self.broker.url, task_default_queue=self.queue)
         if self.broker.url.startswith("sentinel"):
             app.conf.broker_transport_options = {"master_name": "mymaster"}
@@ -277,27 +277,30 @@ class System:
             channel: Any = link.default_channel
             return int(channel.client.hlen("unacked"))
 
-    def traced(self, kind: str) -> set[str]:
+    def recorded(self, kind: str) -> set[str]:
         """The names in the records of tasks, of the kind `done` or `running`."""
-        with suppress(FileNotFoundError), os.scandir(self.traces / kind) as files:
-            return {file.name for file in files if file.stat().st_size}  # an empty one is begun
+        with suppress(FileNotFoundError), os.scandir(self.records / kind) as files:
+            # An empty file is still being written.
+            return {file.name for file in files if file.stat().st_size}
         return set()
 
     def runs(self, kind: str, name: object) -> int:
         """How often a task ran."""
         with suppress(FileNotFoundError):
-            return len((self.traces / kind / str(name)).read_text().splitlines())
+            return len((self.records / kind / str(name)).read_text().splitlines())
         return 0
 
     def wait_more(self, kind: str, than: int, within: float = WAIT_TIMEOUT) -> float:
-        """Wait until there are more than so many records of a kind."""
-        return wait_until(lambda: len(self.traced(kind)) > than, within, f"more than {than} {kind}")
+        """Wait until there are more than `than` records of a kind."""
+        return wait_until(
+            lambda: len(self.recorded(kind)) > than, within, f"more than {than} {kind}"
+        )
 
     def wait_done(self, tasks: dict[str, str], within: float = WAIT_TIMEOUT) -> float:
         """Wait until all accepted tasks have run."""
 
         def missing() -> set[str]:
-            return tasks.keys() - self.traced("done")
+            return tasks.keys() - self.recorded("done")
 
         try:
             return wait_until(lambda: not missing(), within, "all tasks done")
@@ -310,19 +313,19 @@ class System:
         with Redis.from_url(self.broker.url) as redis:
             return [*redis.keys("unacked*"), *redis.keys("pipeline.held.*")]
 
-    def accounted(self) -> set[str]:
+    def ran_or_recorded(self) -> set[str]:
         """The tasks of a Redis broker that ran, wait, or are recorded as held by a worker."""
         with Redis.from_url(self.broker.url) as redis, redis.pipeline() as at_once:
             messages, records = at_once.lrange(self.queue, 0, -1).hvals("unacked").execute()
         messages += [json.dumps(json.loads(record)[0]) for record in records]
         bodies = [json.loads(b64decode(json.loads(message)["body"])) for message in messages]
-        return {str(body[0][0]) for body in bodies} | self.traced("done")
+        return {str(body[0][0]) for body in bodies} | self.recorded("done")
 
     def kill_a_process_at_work(self) -> None:
         """Kill a process while it runs a task."""
-        wait_until(lambda: self.traced("running"), WAIT_TIMEOUT, "a task that runs")
-        for process in self.traced("running"):
+        wait_until(lambda: self.recorded("running"), WAIT_TIMEOUT, "a task that runs")
+        for process in self.recorded("running"):
             with suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)
-            (self.traces / "running" / process).unlink(missing_ok=True)
+            (self.records / "running" / process).unlink(missing_ok=True)
             return

@@ -21,7 +21,7 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = (
     env.int("FAULTS_GRACE", 0) or celery.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
 )
 
-if env.bool("FAULTS_STOCK", default=False):
+if env.bool("FAULTS_CELERY_TRANSPORT", default=False):
     TRANSPORT_ALIASES["redis"] = "kombu.transport.redis:Transport"
 
 if visibility := env.int("FAULTS_VISIBILITY", 0):

@@ -11,12 +11,12 @@ from celery.worker.control import control_command
 from django.contrib.auth import get_user_model
 from django.db import OperationalError
 
-TRACES = Path(os.environ["FAULTS_TRACES"])
+RECORDS = Path(os.environ["FAULTS_RECORDS"])
 
 
-def trace(kind: str, name: object) -> Path:
-    """Add a line to a task's file."""
-    directory = TRACES / kind
+def record(kind: str, name: object) -> Path:
+    """Add a line to a task's file. Return its path."""
+    directory = RECORDS / kind
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / str(name)
     with file.open("a") as lines:
@@ -27,9 +27,9 @@ def trace(kind: str, name: object) -> Path:
 @shared_task
 def work(number: int, seconds: float = 0.02) -> int:
     """Run for some time. While it runs, a file has the id of its process."""
-    running = trace("running", os.getpid())
+    running = record("running", os.getpid())
     time.sleep(seconds)
-    trace("done", number)
+    record("done", number)
     running.unlink(missing_ok=True)
     return number
 
@@ -37,24 +37,24 @@ def work(number: int, seconds: float = 0.02) -> int:
 @shared_task
 def hold(number: int) -> None:
     """Run until the test releases it."""
-    running = trace("running", os.getpid())
-    while not (TRACES / "released").exists():
+    running = record("running", os.getpid())
+    while not (RECORDS / "released").exists():
         time.sleep(0.1)
-    trace("done", number)
+    record("done", number)
     running.unlink(missing_ok=True)
 
 
 @shared_task(ignore_result=True)
-def mark(number: int) -> None:
+def no_op(number: int) -> None:
     """Return at once."""
-    trace("done", number)
+    record("done", number)
 
 
 @shared_task(autoretry_for=[OperationalError], default_retry_delay=1, max_retries=60)
 def count_users(number: int) -> int:
     """Use the database."""
     users = get_user_model().objects.count()
-    trace("done", number)
+    record("done", number)
     return users
 
 
@@ -63,7 +63,7 @@ def second_try(self: Any, number: int) -> None:
     """Fail at first, and succeed when it is retried."""
     if not self.request.retries:
         raise self.retry()
-    trace("done", number)
+    record("done", number)
 
 
 @shared_task
@@ -75,14 +75,14 @@ def refuse(number: int) -> None:
 @shared_task(default_retry_delay=1)
 def poison(number: int) -> None:
     """Kill the process that runs it, each time."""
-    trace("poison", number)
+    record("poison", number)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @shared_task
 def tick() -> None:
     """Beat sends this task each second."""
-    trace("ticks", current_task.request.id)
+    record("ticks", current_task.request.id)
 
 
 @control_command()
@@ -92,6 +92,6 @@ def hang(state: Any) -> None:
 
 
 @control_command()
-def go_deaf(state: Any) -> None:
+def stop_consuming(state: Any) -> None:
     """Stop taking messages. The event loop continues to run."""
     state.consumer.task_consumer.cancel()

@@ -9,7 +9,7 @@ from tests.faults.harness import FULL, WAIT_TIMEOUT, Row, System
 from tests.faults.servers import Server, wait_until
 
 
-@pytest.mark.faults("database restart in mid-run")
+@pytest.mark.faults("database restart while tasks run")
 def test_worker_beat_and_web_outlive_a_database_restart(
     broker: Server, database: Server, row: Row
 ) -> None:
@@ -20,7 +20,7 @@ def test_worker_beat_and_web_outlive_a_database_restart(
         row.accepted = row.done = 0
         try:
             for restart in range(restarts):
-                sent = system.deliver("count_users", restart * 1000, 200)
+                sent = system.send_through_web("count_users", restart * 1000, 200)
                 row.accepted += len(sent)
                 database.end(signal.SIGQUIT if restart % 2 else signal.SIGINT)
                 time.sleep(2)
@@ -30,10 +30,10 @@ def test_worker_beat_and_web_outlive_a_database_restart(
                 wait_until(
                     lambda: system.get("/readyz")[0] == 200, WAIT_TIMEOUT, "a ready web server"
                 )
-                system.wait_more("ticks", len(system.traced("ticks")) + 1)
+                system.wait_more("ticks", len(system.recorded("ticks")) + 1)
                 row.recovered(time.monotonic() - began)
         finally:
-            row.done = len(system.traced("done"))
+            row.done = len(system.recorded("done"))
             row.injected = f"{restarts} restarts"
         assert [worker.exits, beat.exits, web.exits] == [[], [], []]
 

@@ -1,4 +1,4 @@
-"""Tasks that fail while their worker is killed, and while the database is away."""
+"""Tasks that fail while their worker is killed, and while the database is unavailable."""
 
 import random
 import signal
@@ -9,14 +9,14 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from tests.faults.harness import APP, FULL, HEALED_WITHIN, Row, System
+from tests.faults.harness import APP, FULL, RECOVERED_WITHIN, Row, System
 from tests.faults.servers import Server, wait_until
 
 KEPT = "SELECT task_id FROM pipeline_failed_failedtask"
 
 
 def send(system: System, count: int) -> set[str]:
-    """Send tasks that fail at once; their ids."""
+    """Send tasks that fail at once. Return their ids."""
     task = f"{APP}.tasks.refuse"
     return {system.app.send_task(task, [number]).id for number in range(count)}
 
@@ -33,7 +33,7 @@ def kept(system: System) -> set[str]:
 def wait_kept(system: System, sent: set[str], row: Row) -> None:
     began = time.monotonic()
     try:
-        wait_until(lambda: sent <= kept(system), HEALED_WITHIN, "all failed tasks kept")
+        wait_until(lambda: sent <= kept(system), RECOVERED_WITHIN, "all failed tasks kept")
     finally:
         row.accepted, row.done = len(sent), len(sent & kept(system))
     row.recovered(time.monotonic() - began)
@@ -48,7 +48,7 @@ def test_no_failed_task_is_missing_after_kills(broker: Server, row: Row) -> None
             sent |= send(system, 50)
             worker = system.worker(f"worker-{kill}")
             before = len(kept(system))
-            wait_until(lambda: len(kept(system)) > before + 5, HEALED_WITHIN, "failed tasks")  # noqa: B023
+            wait_until(lambda: len(kept(system)) > before + 5, RECOVERED_WITHIN, "failed tasks")  # noqa: B023
             time.sleep(random.random() * 0.1)  # noqa: S311 - no secret
             worker.end()
         row.injected = f"{kills} kills"
@@ -56,7 +56,7 @@ def test_no_failed_task_is_missing_after_kills(broker: Server, row: Row) -> None
         wait_kept(system, sent, row)
 
 
-@pytest.mark.faults("failed tasks: the database is away")
+@pytest.mark.faults("failed tasks: the database is unavailable")
 def test_no_failed_task_is_missing_after_an_outage_of_the_database(
     broker: Server, database: Server, row: Row
 ) -> None:

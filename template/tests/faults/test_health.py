@@ -5,14 +5,14 @@ These tests run last, and use processes that were broken when the first test beg
 
 import pytest
 
+from tests.faults.broken import ENDED_WITHIN, NOTICED_WITHIN, BrokenProcess, BrokenProcesses
 from tests.faults.harness import Row
 from tests.faults.servers import wait_until
-from tests.faults.ward import ENDED_WITHIN, NOTICED_WITHIN, BrokenProcess, Ward
 
 
-def noticed(ward: Ward, name: str, row: Row) -> BrokenProcess:
+def noticed(broken: BrokenProcesses, name: str, row: Row) -> BrokenProcess:
     """A broken process, after the health check has noticed the failure in time."""
-    process = ward[name]
+    process = broken[name]
     if isinstance(process, str):
         pytest.skip(process)
     wait_until(lambda: process.noticed is not None, NOTICED_WITHIN + 5, "unhealthy")
@@ -28,33 +28,35 @@ def ended(process: BrokenProcess, row: Row) -> None:
 
 
 @pytest.mark.faults("a frozen worker (SIGSTOP)")
-def test_a_frozen_worker_is_unhealthy(ward: Ward, row: Row) -> None:
+def test_a_frozen_worker_is_unhealthy(broken: BrokenProcesses, row: Row) -> None:
     row.injected = "SIGSTOP"
-    noticed(ward, "a frozen worker", row)
+    noticed(broken, "a frozen worker", row)
 
 
 @pytest.mark.faults("a worker whose event loop hangs")
-def test_a_worker_that_hangs_is_unhealthy_and_exits(ward: Ward, row: Row) -> None:
+def test_a_worker_that_hangs_is_unhealthy_and_exits(broken: BrokenProcesses, row: Row) -> None:
     row.injected = "its loop sleeps"
-    ended(noticed(ward, "a hung worker", row), row)
+    ended(noticed(broken, "a hung worker", row), row)
 
 
-@pytest.mark.faults("a consumer that is dead in a live process")
-def test_a_worker_that_takes_no_messages_is_unhealthy_and_exits(ward: Ward, row: Row) -> None:
+@pytest.mark.faults("a worker that runs but takes no messages")
+def test_a_worker_that_takes_no_messages_is_unhealthy_and_exits(
+    broken: BrokenProcesses, row: Row
+) -> None:
     row.injected, row.accepted, row.done = "it takes no message", 5, 0
-    process = noticed(ward, "a deaf worker", row)
+    process = noticed(broken, "a worker that takes no messages", row)
     ended(process, row)
     process.system.wait_done({str(number): "" for number in range(5)})
-    row.done = len(process.system.traced("done"))
+    row.done = len(process.system.recorded("done"))
 
 
 @pytest.mark.faults("a frozen Beat (SIGSTOP)")
-def test_a_frozen_beat_is_unhealthy(ward: Ward, row: Row) -> None:
+def test_a_frozen_beat_is_unhealthy(broken: BrokenProcesses, row: Row) -> None:
     row.injected = "SIGSTOP"
-    noticed(ward, "a frozen Beat", row)
+    noticed(broken, "a frozen Beat", row)
 
 
 @pytest.mark.faults("a Beat that cannot reach its database")
-def test_a_beat_without_its_database_is_unhealthy(ward: Ward, row: Row) -> None:
+def test_a_beat_without_its_database_is_unhealthy(broken: BrokenProcesses, row: Row) -> None:
     row.injected = "the database ends"
-    noticed(ward, "a Beat without its database", row)
+    noticed(broken, "a Beat without its database", row)

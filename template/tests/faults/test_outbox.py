@@ -1,4 +1,4 @@
-"""The outbox, while the broker is away and the web process is killed."""
+"""The outbox, while the broker is unavailable and the web process is killed."""
 
 import signal
 import sqlite3
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.harness import FULL, HEALED_WITHIN, WAIT_TIMEOUT, Row, System
+from tests.faults.harness import FULL, RECOVERED_WITHIN, WAIT_TIMEOUT, Row, System
 from tests.faults.servers import Server, wait_until
 
 
@@ -50,7 +50,7 @@ def waiting(system: System) -> int:
         return int(count)
 
 
-@pytest.mark.faults("outbox: broker away, and web killed twice meanwhile")
+@pytest.mark.faults("outbox: broker unavailable, and web killed twice meanwhile")
 def test_each_committed_transaction_runs_its_task_and_no_other(broker: Server, row: Row) -> None:
     count, seconds = (500, 60) if FULL else (60, 10)
     with outboxed(broker) as system:
@@ -65,16 +65,16 @@ def test_each_committed_transaction_runs_its_task_and_no_other(broker: Server, r
                 order(system, 10_000 + number, "?roll_back")
         time.sleep(max(0, began + seconds - time.monotonic()))
         assert waiting(system) > 0
-        assert system.traced("done") == set()
-        row.injected = f"away for {seconds} s, 2 kills, {count // 5} rolled back"
+        assert system.recorded("done") == set()
+        row.injected = f"stopped for {seconds} s, 2 kills, {count // 5} rolled back"
         row.accepted = len(saved(system))
         broker.start()
         back = time.monotonic()
-        system.wait_done(dict.fromkeys(saved(system), ""), HEALED_WITHIN)
+        system.wait_done(dict.fromkeys(saved(system), ""), RECOVERED_WITHIN)
         row.recovered(time.monotonic() - back)
-        row.done = len(system.traced("done"))
+        row.done = len(system.recorded("done"))
         wait_until(lambda: waiting(system) == 0, WAIT_TIMEOUT, "an empty outbox")
-        assert system.traced("done") == saved(system) == {str(it) for it in range(count)}
+        assert system.recorded("done") == saved(system) == {str(it) for it in range(count)}
 
 
 @pytest.mark.faults("outbox: web killed after the commit, before it publishes")
@@ -84,13 +84,13 @@ def test_a_task_of_a_killed_web_process_runs(broker: Server, row: Row) -> None:
         system.get("/order/1?die")
         began = time.monotonic()
         assert saved(system) == {"1"}
-        system.wait_done({"1": ""}, HEALED_WITHIN)
+        system.wait_done({"1": ""}, RECOVERED_WITHIN)
         row.recovered(time.monotonic() - began)
         row.done = system.runs("done", 1)
         assert row.done == 1
 
 
-@pytest.mark.faults("outbox: a countdown while the broker is away or frozen")
+@pytest.mark.faults("outbox: a countdown while the broker is unavailable or frozen")
 def test_a_countdown_counts_from_when_it_was_sent(broker: Server, row: Row) -> None:
     countdown = 25
     with outboxed(broker) as system:
@@ -101,12 +101,12 @@ def test_a_countdown_counts_from_when_it_was_sent(broker: Server, row: Row) -> N
         broker.send(signal.SIGSTOP)
         began = time.monotonic()
         order(system, 1, f"?countdown={countdown}")
-        assert time.monotonic() - began < HEALED_WITHIN
+        assert time.monotonic() - began < RECOVERED_WITHIN
         broker.end(signal.SIGKILL)
-        row.injected, row.accepted = "frozen, then away for 10 s", 1
+        row.injected, row.accepted = "frozen, then stopped for 10 s", 1
         time.sleep(10)
         broker.start()
-        system.wait_done({"1": ""}, countdown + HEALED_WITHIN)
+        system.wait_done({"1": ""}, countdown + RECOVERED_WITHIN)
         after = time.monotonic() - began
         row.recovered(max(0, after - countdown))
         row.done = system.runs("done", 1)

@@ -1,4 +1,4 @@
-"""A worker, or a process of it, that is killed, deployed over, or given what it cannot do."""
+"""A worker or one of its processes is killed, is replaced, or gets a task that it cannot run."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
         system.worker()
         system.web()
         system.wait_ready()
-        sent = system.deliver("work", 0, tasks)
+        sent = system.send_through_web("work", 0, tasks)
         for kill in range(kills):
             system.wait_more("done", kill * tasks // kills)
             system.kill_a_process_at_work()
@@ -27,7 +27,7 @@ def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
         try:
             row.recovered(system.wait_done(sent, 120))
         finally:
-            row.done = len(system.traced("done"))
+            row.done = len(system.recorded("done"))
         assert len(sent) == tasks
 
 
@@ -40,17 +40,17 @@ def test_what_a_killed_worker_ran_is_back_within_its_lease(broker: Server, row: 
         system.wait_ready()
         row.accepted = row.done = 0
         for kill in range(3 if FULL else 1):
-            sent = system.deliver("work", kill * 100, 20, seconds=0.5)
+            sent = system.send_through_web("work", kill * 100, 20, seconds=0.5)
             row.accepted += len(sent)
             system.wait_more("running", 1)
             worker.kill_group()
-            for process in system.traced("running"):
-                (system.traces / "running" / process).unlink()
+            for process in system.recorded("running"):
+                (system.records / "running" / process).unlink()
             system.wait_ready()
             try:
                 row.recovered(system.wait_done(sent, back + WAIT_TIMEOUT))
             finally:
-                row.done = len(system.traced("done"))
+                row.done = len(system.recorded("done"))
         row.injected = f"{len(worker.exits)} kills, lease {lease.SECONDS} s"
 
 
@@ -62,10 +62,10 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
         old = system.worker("old")
         system.web()
         system.wait_ready()
-        sent = system.deliver("work", 0, 1, seconds=seconds)
+        sent = system.send_through_web("work", 0, 1, seconds=seconds)
         system.wait_more("running", 0)
         began = time.monotonic()
-        old.retire()
+        old.do_not_restart()
         old.send(signal.SIGTERM)
         code = old.wait_end(settings.STOP_GRACE - 5)
         left = time.monotonic() - began
@@ -73,18 +73,18 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
         row.accepted, row.done = len(sent), 0
         assert code == 0
         wait_until(lambda: system.waiting() == 1, WAIT_TIMEOUT, "the task in the queue")
-        before = system.traced("running")
+        before = system.recorded("running")
         system.worker("new")
         wait_until(
-            lambda: system.traced("running") - before, WAIT_TIMEOUT, "a new worker's run of it"
+            lambda: system.recorded("running") - before, WAIT_TIMEOUT, "a new worker's run of it"
         )
         row.recovered(time.monotonic() - began)
         system.wait_done(sent, seconds + WAIT_TIMEOUT)
-        row.done = len(system.traced("done"))
+        row.done = len(system.recorded("done"))
 
 
 @pytest.mark.faults("a deploy while a short task runs")
-def test_a_worker_told_to_stop_leaves_when_its_last_task_ends(broker: Server, row: Row) -> None:
+def test_a_worker_that_stops_exits_when_its_last_task_ends(broker: Server, row: Row) -> None:
     grace, seconds = 30, 2
     with System(broker, grace=grace) as system:
         worker = system.worker()
@@ -92,12 +92,12 @@ def test_a_worker_told_to_stop_leaves_when_its_last_task_ends(broker: Server, ro
         sent = {"0": str(system.app.send_task(f"{APP}.tasks.work", [0, seconds]).id)}
         system.wait_more("running", 0)
         began = time.monotonic()
-        worker.retire()
+        worker.do_not_restart()
         worker.send(signal.SIGTERM)
         code = worker.wait_end(WAIT_TIMEOUT)
         left = time.monotonic() - began
         row.injected = f"SIGTERM, a task of {seconds} s, left after {left:.1f} s with {code}"
-        row.accepted, row.done = len(sent), len(system.traced("done"))
+        row.accepted, row.done = len(sent), len(system.recorded("done"))
         assert code == 0
         assert left < grace - 10
         assert system.runs("done", 0) == 1
@@ -109,11 +109,11 @@ def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
         system.worker()
         system.web()
         system.wait_ready()
-        [poison] = system.deliver("poison", 0, 1).values()
-        others = system.deliver("work", 1, 100)
+        [poison] = system.send_through_web("poison", 0, 1).values()
+        others = system.send_through_web("work", 1, 100)
         row.injected, row.accepted = "1 poison task", len(others)
         row.recovered(system.wait_done(others))
-        row.done = len(system.traced("done"))
+        row.done = len(system.recorded("done"))
 
         def outcome() -> dict[str, str]:
             answer: dict[str, str] = json.loads(system.get(f"/result/{poison}")[1])
@@ -128,7 +128,7 @@ def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
         assert "SIGKILL" in outcome()["result"] or "exited" in outcome()["result"]
         time.sleep(3)
         assert system.runs("poison", 0) == runs
-        more = system.deliver("work", 1000, 10)
+        more = system.send_through_web("work", 1000, 10)
         system.wait_done(more)
 
 
@@ -143,7 +143,7 @@ def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row)
         system.app.send_task(f"{APP}.tasks.work", [100])
         row.injected, row.accepted, row.done = "old, then new worker", len(sent), 0
         wait_until(lambda: system.runs("done", 100), WAIT_TIMEOUT, "a task that it knows")
-        old.retire()
+        old.do_not_restart()
         old.send(signal.SIGTERM)
         old.wait_end(WAIT_TIMEOUT)
         began = time.monotonic()
@@ -153,11 +153,11 @@ def test_an_unknown_task_is_run_once_a_worker_knows_it(broker: Server, row: Row)
             system.wait_done(ids)
             row.recovered(time.monotonic() - began)
         finally:
-            row.done = len(system.traced("done") & ids.keys())
+            row.done = len(system.recorded("done") & ids.keys())
 
 
-@pytest.mark.faults("tasks for later, in a queue that no worker has made yet")
-def test_a_delay_outlives_the_lack_of_a_worker(broker: Server, row: Row) -> None:
+@pytest.mark.faults("tasks with a countdown, in a queue that no worker has declared")
+def test_delayed_tasks_run_if_no_worker_ran_before(broker: Server, row: Row) -> None:
     with System(broker) as system:
         queue, delay = f"{system.queue}.later", 4
         row.injected, row.accepted, row.done = "no worker at first, then retries", 6, 0
@@ -169,6 +169,6 @@ def test_a_delay_outlives_the_lack_of_a_worker(broker: Server, row: Row) -> None
         try:
             system.wait_done({str(number): "" for number in range(6)})
         finally:
-            row.done = len(system.traced("done"))
+            row.done = len(system.recorded("done"))
         row.recovered(time.monotonic() - began)
         assert time.monotonic() - began > delay - 1

@@ -1,4 +1,5 @@
-"""The URLs of the project, and three for the tests: send tasks, and read a result."""
+"""The URLs of the project, and three for the tests: send tasks, run a transaction, and read
+a result."""
 
 import os
 import signal
@@ -42,7 +43,7 @@ def order(request: HttpRequest, number: int) -> JsonResponse:
         if "die" in request.GET:  # before anything is published
             transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
         if created:
-            import_string("tests.faults.tasks.mark").apply_async([number], countdown=countdown)
+            import_string("tests.faults.tasks.no_op").apply_async([number], countdown=countdown)
         transaction.set_rollback("roll_back" in request.GET)
     return JsonResponse({"saved": number})
 

@@ -1,4 +1,4 @@
-"""Makes Celery keep what it has parsed of crontabs, because many rows have equal ones."""
+"""Caches the parsed fields of crontabs, because many rows have equal crontabs."""
 
 from functools import lru_cache
 from typing import Any
@@ -9,8 +9,8 @@ from celery.schedules import crontab
 def parse_once() -> None:
     """Parse each text in a field of a crontab once. Equal fields then share one set.
 
-    django-celery-beat parses the crontab of each row, and twice. Seen in django-celery-beat 2.9.0
-    (not reported yet). Delete this module once fixed.
+    django-celery-beat parses the crontab of each row twice. Seen in django-celery-beat 2.9.0 (not
+    reported yet). Delete this module once fixed.
     """
     fields: Any = crontab  # Celery's types lack the method
     parse = fields._expand_cronspec

@@ -20,8 +20,9 @@ from apps.pipeline.beat.times import KINDS
 
 logger = logging.getLogger(__name__)
 
-# After each saved row the library writes the date of the last change. NOTE_DELAY is the longest
-# time between the two dates, and CLOCK_SKEW how much the clocks of two machines may differ.
+# The library writes the date of the last change after it has saved a row. NOTE_DELAY is the longest
+# time between this date and the row's `date_changed`. The clocks of two machines may differ by
+# CLOCK_SKEW.
 NOTE_DELAY = timedelta(seconds=0.1)
 CLOCK_SKEW = timedelta(seconds=5)
 
@@ -68,7 +69,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     It reads only the rows that changed. The library reads all rows again after each change and
     every five minutes, and compares all rows at each tick. Seen in django-celery-beat 2.9.0
     (django-celery-beat #454, #675, #786). Once fixed, delete `schedule`, `schedules_equal`,
-    `all_as_schedule`, `_read`, `_replace` and `_entries`.
+    `all_as_schedule`, `_entries`, `_read`, `_read_all_at`, `_saved_since` and this `_replace`.
     """
 
     Entry = Entry
@@ -82,7 +83,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         return lock.for_database()
 
     def _lead(self) -> bool:
-        """Confirm the lock and read the changes once a second, and not in the tick of each task."""
+        """Confirm the lock and read changes once a second. Celery runs a tick for each due task."""
         if self.leads and time.monotonic() - self._confirmed_at < RETRY_INTERVAL:
             return True
         self._confirmed_at = time.monotonic()

@@ -18,7 +18,7 @@ class PersistentScheduler(LeaderMixin, beat.PersistentScheduler):
         return lock.for_file()
 
     def drop_declared(self) -> list[str]:
-        """Remove the declared schedules from the store. Return a line for each."""
+        """Delete the store, which Beat writes again. Return a line for each file."""
         path = Path(self.app.conf.beat_schedule_filename)
         files = sorted(path.parent.glob(f"{path.name}*"))  # dbm creates up to three files
         for file in files:

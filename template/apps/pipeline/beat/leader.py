@@ -30,14 +30,14 @@ from apps.pipeline.signals import entry_sent
 
 logger = logging.getLogger(__name__)
 
-# In seconds. An edit has to count within 5 s.
+# In seconds. An edit of a schedule has to take effect within 5 s.
 RETRY_INTERVAL = 1  # after which a Beat that is not the leader tries again
 CONFIRM_INTERVAL = 4  # after which the leader confirms its lock and looks for changes
 WARNING_INTERVAL = 30  # after which the same warning is logged again
 
 
 class TakenError(Exception):
-    """Another Beat has taken this due time, or the entry was deleted."""
+    """This Beat must not send the entry: another Beat took it or leads, or it was removed."""
 
 
 class LeaderMixin(Scheduler):
@@ -95,7 +95,7 @@ class LeaderMixin(Scheduler):
         """Raise one of `outage_errors` if the schedule cannot be read or written."""
 
     def explain(self, error: Exception) -> str:
-        """The reason why Beat waits, and what to do about it."""
+        """The reason why Beat sends no tasks, and what to do about it."""
         return (str(error).splitlines() or [type(error).__name__])[0]
 
     def reserve(self, entry: Any) -> Any:
@@ -179,7 +179,7 @@ class LeaderMixin(Scheduler):
         last_reason, logged_at = self._last_warning
         if reason != last_reason or now - logged_at > WARNING_INTERVAL:
             self._last_warning = (reason, now)
-            logger.warning("Beat waits: %s", reason)
+            logger.warning("Beat sends no tasks, and tries again every second: %s", reason)
 
     def _ensure_connected(self) -> Any:
         """Connect, with one retry. Celery would retry for ever while this Beat keeps the lock."""

@@ -31,12 +31,13 @@ NOTE = (
 
 
 def sync(*, dry_run: bool = False, drop: bool = False) -> list[str]:
-    """Make the rows match the declarations, or delete them. Return a line for each change.
+    """Make the rows match the declarations. Return a line for each change.
 
-    A dry run changes nothing. Two concurrent syncs run one after the other.
+    With `drop`, delete the rows of all declared schedules. A dry run changes nothing. Two
+    concurrent syncs run one after the other.
     """
     with transaction.atomic():
-        _lock_tables()
+        _lock()
         changes = _apply({} if drop else declared())
         if dry_run:
             transaction.set_rollback(True)
@@ -54,7 +55,7 @@ def after_migrate(sender: AppConfig, using: str, verbosity: int, **kwargs: Any) 
             print(f"  Schedule {change}")  # noqa: T201
 
 
-def _lock_tables() -> None:
+def _lock() -> None:
     """Lock a row until the transaction ends, so that two deploys do not sync at the same time."""
     from django_celery_beat.models import PeriodicTasks
 

@@ -13,7 +13,7 @@ from apps.pipeline.schedules import Crontab, Solar
 
 Rows = dict[tuple[Any, ...], Any]
 
-KINDS = {  # the columns of a schedule that refer to a time, of which one is set, and their tables
+KINDS = {  # columns of a PeriodicTask, of which one is set, and the models they refer to
     "interval": "IntervalSchedule",
     "crontab": "CrontabSchedule",
     "solar": "SolarSchedule",

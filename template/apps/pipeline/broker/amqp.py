@@ -15,7 +15,7 @@ class UnansweredError(OperationalError, IrrecoverableConnectionError):
 
 
 class AnswerTimeoutMixin:
-    """Mixin: wait at most `answer_timeout` seconds for an answer. This is a transport option.
+    """Mixin: wait at most `answer_timeout` seconds, a transport option, for an answer.
 
     A frozen broker keeps its connections open, and py-amqp waits for it for ever. Seen in py-amqp
     5.4.2 (py-amqp #279, celery #6911). Delete this, UnansweredError and the option once py-amqp has
@@ -31,14 +31,14 @@ class AnswerTimeoutMixin:
         timeout: float | None = None,
         returns_tuple: bool = False,
     ) -> Any:
-        link = self.connection
-        timeout = timeout or link.answer_timeout
+        connection = self.connection
+        timeout = timeout or connection.answer_timeout
         try:
             return super().wait(method, callback, timeout, returns_tuple)  # type: ignore[misc]
         except TimeoutError:
             # Close the connection: a late answer would be read as the answer to the next request.
-            link.sock.settimeout(0)  # do not wait for the end of the TLS session
-            link.collect()
+            connection.sock.settimeout(0)  # do not wait for the end of the TLS session
+            connection.collect()
             raise UnansweredError(f"no answer within {timeout:g} s") from None
 
 

@@ -21,29 +21,29 @@ class Backlog:
     messages: int = 0
     oldest_sent_at: float | None = None
     consumers: int | None = None  # RabbitMQ
-    in_work: int | None = None  # SQS: messages that workers have taken
+    in_flight: int | None = None  # SQS: messages that workers have taken
 
 
-def backlog(link: Connection, queue: str) -> Backlog:
+def backlog(connection: Connection, queue: str) -> Backlog:
     """The state of a queue, which need not exist. Raises the broker's connection errors."""
-    kind = link.transport.driver_type
+    kind = connection.transport.driver_type
     channel: Any
     # A new channel, because RabbitMQ closes a channel that asks for a missing queue.
-    with suppress(*link.channel_errors), link.channel() as channel:
+    with suppress(*connection.channel_errors), connection.channel() as channel:
         messages, consumers = _counts(channel, queue)
         return Backlog(
             messages,
             oldest_sent_at=_oldest(channel, queue) if kind == "redis" else None,
             consumers=consumers if kind == "amqp" else None,
-            in_work=_in_work(channel, queue) if kind == "sqs" else None,
+            in_flight=_in_flight(channel, queue) if kind == "sqs" else None,
         )
     return Backlog(consumers=0) if kind == "amqp" else Backlog()
 
 
-def waiting(link: Connection, queue: str) -> int:
+def waiting(connection: Connection, queue: str) -> int:
     """How many messages wait in a queue. Raises the broker's connection errors."""
     channel: Any
-    with suppress(*link.channel_errors), link.channel() as channel:
+    with suppress(*connection.channel_errors), connection.channel() as channel:
         return _counts(channel, queue)[0]
     return 0
 
@@ -75,7 +75,7 @@ def _sent_at(message: bytes) -> float | None:
     return None
 
 
-def _in_work(channel: Any, queue: str) -> int:
+def _in_flight(channel: Any, queue: str) -> int:
     name = "ApproximateNumberOfMessagesNotVisible"
     client = channel.sqs(queue=channel.canonical_queue_name(queue))
     answer = client.get_queue_attributes(QueueUrl=channel._new_queue(queue), AttributeNames=[name])

@@ -20,7 +20,10 @@ KEY = "pipeline.takers"  # a sorted set: queue and worker, with the time of the 
 def record(app: Celery, worker: str, queues: Iterable[str], timeouts: dict[str, int]) -> None:
     """Record that this worker consumes these queues. Raises the broker's connection errors."""
     members = [json.dumps([queue, worker]) for queue in queues]
-    with app.connection_for_write(transport_options=timeouts) as link, _redis(link) as client:
+    with (
+        app.connection_for_write(transport_options=timeouts) as connection,
+        _redis(connection) as client,
+    ):
         if members and client:
             now = client.time()[0]
             client.zadd(KEY, dict.fromkeys(members, now))
@@ -31,14 +34,14 @@ def record(app: Celery, worker: str, queues: Iterable[str], timeouts: dict[str, 
 def remove(app: Celery, worker: str, queues: Iterable[str]) -> None:
     """Remove the record of this worker. Raises the broker's connection errors."""
     members = [json.dumps([queue, worker]) for queue in queues]
-    with app.connection_for_write() as link, _redis(link) as client:
+    with app.connection_for_write() as connection, _redis(connection) as client:
         if members and client:
             client.zrem(KEY, *members)
 
 
-def by_queue(link: Connection) -> dict[str, list[str]] | None:
+def by_queue(connection: Connection) -> dict[str, list[str]] | None:
     """The workers that consume each queue; None on a broker other than Redis."""
-    with _redis(link) as client:
+    with _redis(connection) as client:
         if client is None:
             return None
         since = client.time()[0] - heartbeat.STALE_AFTER
@@ -50,12 +53,12 @@ def by_queue(link: Connection) -> dict[str, list[str]] | None:
 
 
 @contextmanager
-def _redis(link: Connection) -> Iterator[Any]:
+def _redis(connection: Connection) -> Iterator[Any]:
     """A client of the broker; None if it is not a Redis."""
-    if link.transport.driver_type != "redis":
+    if connection.transport.driver_type != "redis":
         yield None
         return
-    link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+    connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
     channel: Any
-    with link.channel() as channel:
+    with connection.channel() as channel:
         yield channel._create_client()

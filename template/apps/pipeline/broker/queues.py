@@ -53,7 +53,8 @@ def declared(conf: Any) -> list[str]:
     return [*dict.fromkeys([conf.task_default_queue, *names])]
 
 
-# Without the app `failed`, messages for tasks that no worker knows go to this queue.
+# Messages for tasks that no worker knows go to this queue, unless the app `failed` stores them. It
+# does not store hidden arguments.
 UNKNOWN_QUEUE = "unknown-tasks"
 
 # The header of a message whose sender hides the arguments.
@@ -113,21 +114,21 @@ class AMQP(amqp.AMQP):
     def prepare_delay(self) -> None:
         """Declare the exchanges and queues for messages with a delay.
 
-        Without this such a message is lost if no worker has declared them yet.
-        Seen in celery 5.7.0 (not reported yet). Delete this and the function once fixed.
+        Without this such a message is lost if no worker has declared them yet. Seen in celery
+        5.7.0 (not reported yet). Once fixed, delete this and the function `prepare_delay` below.
         """
         if missing := self.queues.keys() - self._prepared:
-            with self.app.connection_for_write() as link:
-                prepare_delay(link, [self.queues[queue] for queue in missing])
+            with self.app.connection_for_write() as connection:
+                prepare_delay(connection, [self.queues[queue] for queue in missing])
             self._prepared |= missing
 
 
-def prepare_delay(link: Connection, queues: list[Any]) -> None:
+def prepare_delay(connection: Connection, queues: list[Any]) -> None:
     """Declare the queues and the chain of exchanges, and bind the queues to the chain."""
-    delay.declare_native_delayed_delivery_exchanges_and_queues(link, "quorum")
+    delay.declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
     for queue in queues:
-        queue.bind(link.default_channel).declare()
-        delay.bind_queue_to_native_delayed_delivery_exchange(link, queue)
+        queue.bind(connection.default_channel).declare()
+        delay.bind_queue_to_native_delayed_delivery_exchange(connection, queue)
 
 
 def delayed(routing_key: str, seconds: int) -> dict[str, str]:
@@ -145,7 +146,7 @@ def is_quorum(app: Any) -> bool:
 def queue_of(app: Any, delivery_info: Any) -> str | None:
     """The declared queue of a message, also after a delay. None if it is not declared.
 
-    Delete it with `Task.signature_from_request`, which says why it is needed.
+    After a delay in RabbitMQ, the routing key begins with the bits of the delay.
     """
     key = DELAYED.sub("", (delivery_info or {}).get("routing_key") or "")
     return key if key in app.amqp.queues else None
@@ -155,7 +156,7 @@ def whole_seconds(app: Any, countdown: float | None, eta: datetime | str | None)
     """The delay in whole seconds, rounded up; None if there is none.
 
     An ETA without a time zone is in the project's zone. Celery fails if a delay is below a second.
-    Seen in celery 5.7.0 (not reported yet). Delete this and its call once fixed.
+    Seen in celery 5.7.0 (not reported yet). Once fixed, delete the call in `Task.apply_async`.
     """
     if eta:
         moment = datetime.fromisoformat(eta) if isinstance(eta, str) else eta

@@ -27,7 +27,7 @@ def result_backend() -> Iterator[CheckMessage]:
     elif kind in REDIS and "://" not in backend:
         problem = "is not a URL: Celery would use the Redis of this machine."
     elif kind.startswith("django-") and not apps.is_installed("django_celery_results"):
-        problem = "needs django_celery_results: install it and add it to INSTALLED_APPS."
+        problem = "needs django-celery-results. The answer django-db to result_backend adds it."
     if problem:
         hint = "Set CELERY_RESULT_BACKEND to redis, rpc, django-db, none or a URL."
         yield Error(f"The result backend {kind} {problem}", hint, id="pipeline.E008")

@@ -19,7 +19,8 @@ def backend() -> Iterator[CheckMessage]:
             yield Error(message, "Install it: uv add django-tasks", id="pipeline.E015")
         for name in entry.get("QUEUES", ()):
             if name not in (*known, "default"):  # Django's "default" is Celery's default queue
-                message = f"TASKS[{alias!r}] names the queue {name!r}, which no worker consumes."
+                message = f"TASKS[{alias!r}] names the queue {name!r}, "
+                message += "which CELERY_TASK_QUEUES does not declare."
                 yield Error(message, declaration(name, known), id="pipeline.E015")
         if not django_tasks.keeps_results(current_app.conf):
             message = f"TASKS[{alias!r}]: get_result() needs a result backend that keeps results."

@@ -1,4 +1,4 @@
-"""Checks the function that is told of failed tasks."""
+"""Checks FAILED_TASK_NOTIFY."""
 
 from collections.abc import Iterator
 

@@ -31,19 +31,21 @@ def limits() -> Iterator[CheckMessage]:
 def held_messages() -> Iterator[CheckMessage]:
     """Find tasks that can take longer than a worker can hold their message.
 
-    The check does not know the countdown of a task that is sent later.
+    Tasks without a time limit are not reported, and neither are countdowns.
     """
     kind = scheme(broker_urls()[0])
     if kind == "sqs":
         longest, name = max([*time_limits(), *retry_delays()])
         if longest >= SQS_LIMIT:
-            message = f"{name} is {longest} s, but SQS delivers it again after {SQS_LIMIT} s."
+            message = f"{name} is {longest} s, but SQS delivers a message again after "
+            message += f"{SQS_LIMIT} s."
             yield Error(message, "Lower it, or split the task.", id="pipeline.E003")
     elif kind in AMQP:
         timeout = settings.RABBITMQ_CONSUMER_TIMEOUT
         longest, name = max(time_limits())
         if longest > timeout:
-            message = f"{name} is {longest} s, but RabbitMQ delivers it again after {timeout} s."
+            message = f"{name} is {longest} s, but RabbitMQ delivers a message again after "
+            message += f"{timeout} s."
             hint = "Lower it, or raise the server's consumer_timeout and RABBITMQ_CONSUMER_TIMEOUT."
             yield checks.Warning(message, hint, id="pipeline.W002")
 
@@ -76,5 +78,6 @@ def soft_shutdown() -> Iterator[CheckMessage]:
     if soft and grace is not None and soft + stop_time > grace:
         message = f"CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT is {soft:g} s and STOP_GRACE is {grace} s: "
         message += "a worker that stops is killed before it has returned its tasks to the queue."
-        hint = f"STOP_GRACE, and the grace period that it names, have to be {stop_time} s longer."
+        least = f"{soft + stop_time:g} s"
+        hint = f"Set STOP_GRACE, and your supervisor's grace period, to at least {least}."
         yield Error(message, hint, id="pipeline.E004")

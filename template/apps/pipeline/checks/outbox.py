@@ -23,8 +23,8 @@ def outbox() -> Iterator[CheckMessage]:
         hint = "Set CELERY_BEAT_SCHEDULER to database, redbeat or file."
         yield Error(text, hint, id="pipeline.E017")
     if others := sorted(settings.DATABASES.keys() - {"default"}):
-        text = f"The outbox does not cover transactions on the database {others[0]!r} alone."
-        hint = "A task that is sent in one is sent at once: send it in a transaction of 'default'."
+        text = f"The outbox stores no task that is sent in a transaction of {others[0]!r} only."
+        hint = "Such a task is published at once. Send it in a transaction of 'default' too."
         yield CheckWarning(text, hint, id="pipeline.W003")
 
 

@@ -40,7 +40,7 @@ def unusable(schedule: schedules.Schedule) -> str | None:
         case timedelta() as interval if interval <= timedelta(0):
             return "the interval is not positive."
         case timedelta() as interval if interval > HALF_AN_HOUR and interval % SECOND:
-            return "the interval is longer than half an hour: round it to whole seconds."
+            return "an interval above half an hour must be a whole number of seconds."
         case datetime(tzinfo=None):
             return "the datetime has no time zone: add tzinfo=UTC, for example."
         case schedules.Solar(event=event) if event not in get_args(schedules.SolarEvent):

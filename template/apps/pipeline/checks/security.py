@@ -50,8 +50,8 @@ def encryption() -> Iterator[CheckMessage]:
 
 def _verifies(kind: str, url: str, use_ssl: Any) -> bool:
     """Whether a TLS connection verifies the certificate and its host name."""
-    options: dict[str, object] = dict(parse_qsl(urlsplit(url).query))
-    options |= use_ssl if isinstance(use_ssl, dict) else {}
+    options: dict[str, object] = {**use_ssl} if isinstance(use_ssl, dict) else {}
+    options |= parse_qsl(urlsplit(url).query)  # kombu and Celery prefer the URL to the setting
     required = options.get("ssl_cert_reqs", options.get("cert_reqs"))
     # By default kombu does not verify certificates for rediss. Seen in kombu 5.7.0 (not reported
     # yet). Keep this check once fixed, because a URL can turn verification off.

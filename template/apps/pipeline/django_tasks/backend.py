@@ -84,7 +84,7 @@ class CeleryBackend(api.BaseTaskBackend):
                 results.store_result(result_id, None, states.PENDING, request=request)
             except Exception as error:  # each result backend raises its own
                 url = without_passwords(current_app.conf.result_backend)
-                message = f"{url} does not take {task.module_path}: {short_reason(error)}"
+                message = f"{url} did not accept {task.module_path}: {short_reason(error)}"
                 raise OperationalError(message) from error
         try:
             running.run.apply_async(

@@ -1,7 +1,7 @@
 """Maps the priorities of Django's Tasks API to Celery's, for each broker.
 
-Django's are -100 to 100, and the highest is first. 0 is the project's default, so these tasks wait
-in one line with all others.
+Django's are -100 to 100, and the highest is first. 0 means the project's default priority, which
+all other tasks have.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def celery_priority(app: Any, queue: str, priority: int) -> int | None:
         where, other = ("before", known[1:2]) if priority > 0 else ("after", known[-2:-1])
         hint = f" Set CELERY_TASK_DEFAULT_PRIORITY = {other[0]} for that." if other else ""
         raise LookupError(
-            f"priority is {priority}, but in the queue {queue!r} the broker has no priority "
-            f"{where} the default.{hint}"
+            f"priority is {priority}, but in the queue {queue!r} the broker has no priority that "
+            f"it delivers {where} the default.{hint}"
         )
     return side[ceil(abs(priority) * len(side) / 100) - 1]

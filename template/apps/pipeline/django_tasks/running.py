@@ -33,7 +33,7 @@ STATUS = {
 
 
 class Request(request.Request):
-    """Celery's request. If its process is killed, the next attempt and the result know of it."""
+    """Celery's request. It adds a killed process to the attempts that the result shows."""
 
     @cached_property
     def _context(self) -> Any:
@@ -105,7 +105,8 @@ def task_result(task: Any, call: dict[str, Any], result_id: str, meta: dict[str,
     outcome, errors = meta.get("result"), []
     if isinstance(outcome, BaseException):
         name = f"{type(outcome).__module__}.{type(outcome).__qualname__}"
-        traceback = meta.get("traceback") or f"{name}: {outcome}"  # none of a killed process
+        # A killed process leaves no traceback.
+        traceback = meta.get("traceback") or f"{name}: {outcome}"
         errors = [api.TaskError(exception_class_path=name, traceback=traceback)]
     result: Any = api.TaskResult(
         task=task,

@@ -13,7 +13,7 @@ def collect(app: Celery) -> int:
     A message whose arguments cannot be stored, for example hidden ones, stays in the queue.
     """
     collected, others = 0, []
-    with app.connection_for_read() as link, link.channel() as channel:
+    with app.connection_for_read() as connection, connection.channel() as channel:
         queue = app.amqp.queues.new_missing(UNKNOWN_QUEUE).bind(channel)
         queue.declare()
         while received := queue.get():

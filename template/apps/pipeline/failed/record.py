@@ -9,7 +9,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from kombu import Message
 from kombu.exceptions import OperationalError
 
-from apps.pipeline.broker.queues import HIDDEN, hides_arguments
+from apps.pipeline.broker.queues import HIDDEN, UNKNOWN_QUEUE, hides_arguments
 from apps.pipeline.failed.message import NotKeptError, message
 from apps.pipeline.failed.models import FailedTask, Reason
 
@@ -34,10 +34,9 @@ def record(
         try:
             row["message"] = message(name, args, kwargs, request)
         except NotKeptError as error:
-            if reason == Reason.UNKNOWN:  # the queue keeps its message
-                logger.warning(
-                    "The unknown task %s[%s] stays in the queue: %s", name, task_id, error
-                )
+            if reason == Reason.UNKNOWN:  # its message goes to UNKNOWN_QUEUE, or stays there
+                text = "The unknown task %s[%s] is kept in the queue %s: %s"
+                logger.warning(text, name, task_id, UNKNOWN_QUEUE, error)
                 return False
             row |= {"message": "", "obstacle": str(error)}
         _store_or_send(row, by_task)
@@ -85,7 +84,8 @@ def _store_or_send(fields: dict[str, Any], by_task: bool) -> None:
         try:
             current_app.send_task(STORE, [row], ignore_result=True)
         except OperationalError as error:
-            logger.warning("No task can store the failed task: %s", error)
+            text = "The broker does not accept the task that stores a failed task: %s"
+            logger.warning(text, error)
         else:
             return
     _close_lost_connections()

@@ -26,7 +26,7 @@ def on_failure(
 ) -> None:
     """Handle `task_failure`: no retry is left, the process was killed, or a time limit passed.
 
-    Also handle `task_internal_error`: the result backend did not store the error of the task.
+    Also handle `task_internal_error`: the result backend did not store the outcome of the task.
     """
     request = Context(others["request"]) if others.get("request") else sender.request
     if request.is_eager or sender.name == STORE:

@@ -1,4 +1,4 @@
-"""Tasks that keep failed tasks: store one later, tell somebody, delete the old ones."""
+"""Tasks that keep failed tasks: store one later, call FAILED_TASK_NOTIFY, delete old ones."""
 
 import logging
 from datetime import timedelta

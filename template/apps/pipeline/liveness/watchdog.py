@@ -13,8 +13,8 @@ class Watchdog:
     """A thread that ends the process if `reset` is not called for `limit` seconds.
 
     It counts its own sleeps instead of using the clock, so it does not end a process that was
-    frozen. It cannot run while a C extension holds Python's global lock. In this case only the age
-    of the heartbeat shows that the process hangs.
+    frozen. It cannot run while a C extension holds the global interpreter lock (GIL). In this case
+    only the age of the heartbeat shows that the process hangs.
     """
 
     def __init__(self, name: str, limit: float = 60) -> None:

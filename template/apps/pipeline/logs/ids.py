@@ -17,7 +17,7 @@ REQUEST_ID = "request_id"
 SCHEDULE = "schedule"
 ADMIN_SCHEDULE = "periodic_task_name"  # django-celery-beat's, also if the admin sends the task
 
-# When a task was sent, and when a process of a worker began to run it, in seconds since 1970.
+# When a task was sent, and when a process of a worker began to run it, as Unix times.
 SENT_AT = "sent_at"
 STARTED_AT = "started_at"
 

@@ -5,8 +5,8 @@ import time
 
 from apps.pipeline.logs.ids import STARTED_AT, current_message, ids, queue_wait
 
-# The values that stay in the lines of Celery: no arguments, results and tracebacks.
-HARMLESS = ("id", "name", "exc", "description", "runtime")
+# The values that stay in Celery's lines. Arguments, results and tracebacks are left out.
+KEPT = ("id", "name", "exc", "description", "runtime")
 
 # The end of the line that says that a task succeeded, and its replacement.
 RESULT = ("%(runtime)ss: %(return_value)s", "%(runtime).3fs")
@@ -42,10 +42,11 @@ class WithoutData(logging.Filter):
         text = str(record.msg)
         data = vars(record).pop("data", None)
         if data is not None:
-            record.args = {name: data[name] for name in HARMLESS if name in data}
+            record.args = {name: data[name] for name in KEPT if name in data}
             record.msg = text.replace(*RESULT)
         elif text.startswith(DISCARDED):
-            record.msg, record.args = "Discarded a message that is not a valid task", None
+            record.msg = "Removed a message that is not a valid task from its queue"
+            record.args = None
         if record.name == "celery.app.trace" or text.startswith(LAST):
             add_times(record, (data or {}).get("runtime"))
         return True
@@ -55,7 +56,7 @@ def add_times(record: logging.LogRecord, run_time: float | None) -> None:
     headers = current_message()
     started_at = headers.get(STARTED_AT)
     if started_at is None or hasattr(record, "run_time"):
-        return  # tests configure LOGGING again, and then have each filter twice
+        return  # no process has started it, or (in tests) LOGGING has this filter twice
     shown = []
     if run_time is None:
         run_time = max(0, time.time() - started_at)

@@ -1,7 +1,6 @@
 """The metrics that Beat serves: its schedule, the queues, the outbox and the failed tasks.
 
-No single worker knows them. Each Beat reads them when Prometheus asks, even while it stands by.
-Nothing is read in between.
+No single worker knows them. Each Beat reads them on each scrape, even while it stands by.
 """
 
 import logging
@@ -33,10 +32,10 @@ LATENESS = Histogram(
 
 
 def connect(scheduler: Any) -> None:
-    """Count from now on, and read the rest when Prometheus asks."""
+    """Count from now on, and read the rest on each scrape."""
     LEADS.set_function(lambda: bool(scheduler.leads))
     entry_sent.connect(on_sent, weak=False, dispatch_uid="pipeline.metrics")
-    REGISTRY.register(System())
+    REGISTRY.register(PipelineCollector())
 
 
 def on_sent(entry: Any, **kwargs: Any) -> None:
@@ -46,7 +45,7 @@ def on_sent(entry: Any, **kwargs: Any) -> None:
         LATENESS.observe(max(0, -remaining))
 
 
-class System(Collector):
+class PipelineCollector(Collector):
     """What the database and the broker know. A value that cannot be read is left out."""
 
     def describe(self) -> Iterator[Metric]:

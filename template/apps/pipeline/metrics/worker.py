@@ -20,7 +20,7 @@ from apps.pipeline.worker.history import ENDS
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 900, 1800)
 
 ENDED = Counter(
-    "celery_tasks", "Tries of tasks that have ended, by outcome.", ("task", "queue", "outcome")
+    "celery_tasks", "Attempts of tasks that have ended, by outcome.", ("task", "queue", "outcome")
 )
 WAITED = Histogram(
     "celery_task_queue_wait_seconds",
@@ -30,7 +30,7 @@ WAITED = Histogram(
 )
 RAN = Histogram(
     "celery_task_run_seconds",
-    "Time from when a task was started until its try ended.",
+    "Time from when a task was started until this attempt ended.",
     ("task",),
     buckets=BUCKETS,
 )

@@ -24,14 +24,17 @@ class Batch:
     def publish(self, producer: Any = None) -> None:
         """Publish the messages, after the commit. Only the first call has something to publish."""
         rows, self.rows = self.rows, []
-        if not rows or publishing.is_away():
+        if not rows or publishing.is_paused():
             return
         until = time.monotonic() + OWN_TIME.total_seconds()
         if rows := self._unblocked(self._kept(rows)):
             publishing.send(self.app, rows, until, producer)
 
     def _kept(self, rows: list[Row]) -> list[Row]:
-        """The rows that no savepoint has rolled back and no Beat has claimed. Claim several."""
+        """The rows that no savepoint has rolled back and no Beat has claimed.
+
+        Claim them. A single new row needs no claim, because Beat waits for OWN_TIME.
+        """
         messages = [message for message, _ in rows]
         is_new = messages[0].created_at > timezone.now() - OWN_TIME / 2
         if len(rows) == 1 and is_new and not self._may_be_rolled_back():
@@ -65,7 +68,7 @@ class Batch:
 
 
 def store(app: Celery, record: Record, name: str, alias: str, producer: Any) -> None:
-    """Store a message in the transaction, and publish it after the commit. Without one, at once."""
+    """Store a message. Publish it after the commit, or at once if no transaction is open."""
     message = publishing.create(record, name, alias)
     connection: Any = transaction.get_connection(alias)
     batch = vars(connection).get("outbox")

@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker.errors import short_reason
 from apps.pipeline.outbox.direct import directly
-from apps.pipeline.outbox.models import OWN_TIME, Message
+from apps.pipeline.outbox.models import Message
 from apps.pipeline.outbox.record import ExpiredError, Record
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,11 @@ AGAIN = timedelta(seconds=10)  # until a message that was refused is sent again
 
 Row = tuple[Message, Record]
 
-_away_until = 0.0
+_paused_until = 0.0
 
 
 def keep(record: Record, name: str, alias: str, error: Exception) -> None:
-    """Store a message that the broker did not take."""
+    """Store a message that the broker did not accept."""
     create(record, name, alias, last_error=_words(error), due_at=timezone.now() + AGAIN)
 
 
@@ -83,7 +83,10 @@ def send(
 
 
 def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bool:
-    """Publish it. Return whether to delete it. Raises OperationalError if the broker is away."""
+    """Publish a message. Return whether to delete its row.
+
+    Raises OperationalError if the broker does not answer.
+    """
     try:
         record.publish(app, producer)
     except ExpiredError:
@@ -100,9 +103,10 @@ def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bo
 def drop_expired(app: Celery, record: Record, name: str) -> None:
     """Say in the log and in the result that the task is not sent."""
     task_id = record.headers["id"]
-    logger.warning("%s[%s] has expired before the broker took it: it is not sent", name, task_id)
+    text = "%s[%s] expired before the broker accepted it, so it is not sent"
+    logger.warning(text, name, task_id)
     if not record.headers.get("ignore_result"):
-        with suppress(Exception):  # the backend is away, or stores results only for workers
+        with suppress(Exception):  # it does not answer, or stores results only for workers
             app.backend.mark_as_revoked(task_id, "expired", store_result=True)
 
 
@@ -133,15 +137,15 @@ def rows_of(messages: list[Message]) -> Any:
     return rows.filter(pk__in=[message.pk for message in messages])
 
 
-def is_away() -> bool:
-    """Whether the broker did not answer this process a moment ago."""
-    return time.monotonic() < _away_until
+def is_paused() -> bool:
+    """Whether this process leaves messages to Beat."""
+    return time.monotonic() < _paused_until
 
 
 def pause() -> None:
     """Leave messages to Beat for a moment, because the broker did not answer."""
-    global _away_until
-    _away_until = time.monotonic() + PAUSE
+    global _paused_until
+    _paused_until = time.monotonic() + PAUSE
 
 
 def _words(error: Exception) -> str:

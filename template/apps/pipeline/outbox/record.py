@@ -24,7 +24,7 @@ RETRY: dict[str, Any] = {
 
 
 class ExpiredError(Exception):
-    """The message has expired before the broker took it."""
+    """The message expired before the broker accepted it."""
 
 
 class Recorder:

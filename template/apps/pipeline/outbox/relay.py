@@ -1,4 +1,4 @@
-"""Sends what is left in the outbox. Beat's leader does this in each tick."""
+"""Sends what is left in the outbox. Beat's leader does this in each tick without a due task."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from apps.pipeline.outbox.record import Record
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 1.0  # for the outbox in each tick of Beat
+SECONDS = 1.0  # for the outbox, in each tick in which no task is due
 
 
 def relay(app: Celery, seconds: float = SECONDS) -> bool:
@@ -23,7 +23,7 @@ def relay(app: Celery, seconds: float = SECONDS) -> bool:
     alias, until = router.db_for_write(Message), time.monotonic() + seconds
     try:
         close_old_connections()
-        while not publishing.is_away() and time.monotonic() < until:
+        while not publishing.is_paused() and time.monotonic() < until:
             found = publishing.claim(publishing.due(alias))
             if not found:
                 return False
@@ -31,4 +31,4 @@ def relay(app: Celery, seconds: float = SECONDS) -> bool:
     except Error as error:
         logger.warning("The outbox cannot be read: %s", error)
         return False
-    return not publishing.is_away()
+    return not publishing.is_paused()

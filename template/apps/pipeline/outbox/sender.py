@@ -42,15 +42,15 @@ class AMQP(queues.AMQP):
             alias = router.db_for_write(Message)
             if record.key or transaction.get_connection(alias).in_atomic_block:
                 batch.store(self.app, record, name, alias, producer)
-            elif error := self._refused(record, name, producer):
+            elif error := self._publish_now(record, name, producer):
                 self._keep(record, name, alias, error)
             return None
 
         return send_task_message
 
-    def _refused(self, record: Record, name: str, producer: Any) -> OperationalError | None:
+    def _publish_now(self, record: Record, name: str, producer: Any) -> OperationalError | None:
         """Publish a message at once, outside of a transaction. Return the error if that failed."""
-        if publishing.is_away():
+        if publishing.is_paused():
             return OperationalError("The broker did not answer a moment ago.")
         try:
             with directly():
@@ -66,7 +66,7 @@ class AMQP(queues.AMQP):
         """Store the message. If that fails too, raise the error of the broker."""
         try:
             publishing.keep(record, name, alias, error)
-        except Exception:  # the database is away too, or an event loop runs
+        except Exception:  # the database does not answer, or an event loop runs
             raise error from error.__cause__
 
     def prepare_delay(self) -> None:

@@ -58,7 +58,7 @@ def attempt(name: str, check: Callable[[], Part | None]) -> Part:
     except Exception as error:
         reason = str(error).strip().splitlines() or [""]
         return Part(name, False, f"{type(error).__name__}: {reason[0]}")
-    unset = Part(name, None, "not checked, because the settings have none")
+    unset = Part(name, None, "not checked, because no result backend is set")
     return Part(name, part.ok, part.words) if part else unset
 
 
@@ -85,16 +85,18 @@ def broker() -> Part:
     """Can this process connect to the broker?"""
     try:
         url = without_passwords(current_app.conf.broker_url)
-        link: Any = current_app.connection_for_write()
+        broker_connection: Any = current_app.connection_for_write()
     except (KeyError, ValueError):
         return Part("broker", False, "has a URL that cannot be read: see manage.py check")
-    with link:
+    with broker_connection:
         try:
-            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
-            link.default_channel  # noqa: B018 - connects to a Redis
+            broker_connection.ensure_connection(
+                max_retries=1, interval_start=0, interval_step=0, timeout=2
+            )
+            broker_connection.default_channel  # noqa: B018 - connects to a Redis
         except Exception as error:  # also those of a refused login, which differ for each broker
             return Part("broker", False, f"{url} does not answer: {short_reason(error)}")
-        if problem := unsupported(link):
+        if problem := unsupported(broker_connection):
             return Part("broker", False, f"{url} {problem}")
     return Part("broker", True, f"{url} answers")
 

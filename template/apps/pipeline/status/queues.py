@@ -17,7 +17,7 @@ NO_CONSUMER = "which no worker consumes"
 # The reasons why the age of messages is not known.
 AGE_UNKNOWN = {
     "amqp": "The age of messages is not known on RabbitMQ.",
-    "redis": "The age of messages of other programs is not known.",
+    "redis": "The age of messages that other programs sent is not known.",
     "sqs": "Only CloudWatch knows the age of messages: ApproximateAgeOfOldestMessage.",
 }
 
@@ -44,12 +44,12 @@ def waiting() -> tuple[str, list[Queue]]:
     on_this_machine = heartbeat.lines("worker")
     consumed: bool | None
     found = []
-    link: Any = current_app.connection_for_read()
-    with link:
-        kind: str = link.transport.driver_type
-        names = consumers.by_queue(link)
+    connection: Any = current_app.connection_for_read()
+    with connection:
+        kind: str = connection.transport.driver_type
+        names = consumers.by_queue(connection)
         for name in declared(current_app.conf):
-            seen = backlog(link, name)
+            seen = backlog(connection, name)
             if names is not None:
                 consumed, words = bool(names.get(name)), named(names.get(name, []))
             elif seen.consumers is not None:
@@ -98,7 +98,7 @@ def presumed(seen: Backlog, on_this_machine: bool) -> tuple[bool | None, str]:
     """
     if on_this_machine:
         return True, "which a worker on this machine consumes"
-    if seen.messages and seen.in_work == 0:
+    if seen.messages and seen.in_flight == 0:
         return False, "which probably no worker consumes"
     return None, ""
 

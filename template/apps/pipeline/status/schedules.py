@@ -38,7 +38,7 @@ def in_database() -> bool:
 
 
 def scheduled() -> tuple[list[Scheduled], int]:
-    """The first schedules, in the order in which they are due, and the number of all."""
+    """Up to SHOWN schedules, in the order in which they are due, and the number of all."""
     if in_database():
         found, count = _rows()
     else:
@@ -64,7 +64,7 @@ def _rows() -> tuple[list[Scheduled], int]:
             _due(row.schedule, row.last_run_at or row.date_changed) if row.enabled else None,
             row.pk,
         )
-        for row in rows.order_by("-enabled", "name")[:SHOWN]
+        for row in rows.order_by("-enabled", "name")[:SHOWN]  # SQL cannot tell when one is due
     ]
     return found, rows.count()
 

@@ -27,7 +27,7 @@ class QueueRow:
     """A queue, with what the workers say about it. None means not known."""
 
     queue: queues.Queue
-    served: bool | None
+    consumed: bool | None
     oldest: str | None
     running: int | None
     workers: list[str] | None
@@ -40,36 +40,42 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
     no_tasks: list[Recent] = []
     no_schedules: tuple[list[Scheduled], int] = ([], 0)
     kind, found = _read(queues.waiting, no_queues, needs=broker)
-    asked = _read(lambda: workers.workers(with_tasks=with_results), None, needs=broker)
+    known_workers = _read(lambda: workers.workers(with_tasks=with_results), None, needs=broker)
     stored = database if apps.is_installed("django_celery_beat") else broker
     schedules, count = _read(scheduled, no_schedules, needs=stored)
     version = f", version {settings.APP_VERSION}" if settings.APP_VERSION else ""
     web = Part("web", True, f"Django {django.get_version()} answers{version}")
     results = parts.results() or Part("results", None, "not stored: no result backend is set")
-    served = [queues.as_part(kind, found)] if broker.ok else []
-    named = [web, broker, workers.as_part(asked, broker), results, beat(broker), database]
+    consumed = [queues.as_part(kind, found)] if broker.ok else []
+    named = [web, broker, workers.as_part(known_workers, broker), results, beat(broker), database]
     kept = _read(outbox.part, None, needs=database) if settings.TASK_OUTBOX else None
-    extra = [*served, *([kept] if kept else [])]
-    failed = [part for part in [*named, *extra] if part.ok is False]
-    tasks = _read(lambda: recent(asked, database), no_tasks, needs=web) if with_results else None
+    extra = [*consumed, *([kept] if kept else [])]
+    versions = {settings.APP_VERSION, *(one.version for one in known_workers or ())}
+    tasks = None
+    if with_results:
+        tasks = _read(lambda: recent(known_workers, database), no_tasks, needs=web)
     errors = [task.task_id for task in tasks or () if task.ok is False]
     return {
         "parts": named,
         "stuck": [part for part in extra if part.ok is False],
         "outbox": kept,
-        "failed": [part.name for part in failed],
-        "queues": [_row(queue, asked) for queue in found],
-        "workers": asked,
+        "failed": [part.name for part in [*named, *extra] if part.ok is False],
+        "queues": [_row(queue, known_workers) for queue in found],
+        "workers": known_workers,
         "schedules": schedules,
         "schedule_count": count,
-        "next": next((one for one in schedules if one.enabled and one.due), None),
+        "next": _next_due(schedules) if count == len(schedules) else None,
         "tasks": tasks,
         "failed_tasks": _read(lambda: failed_tasks.about(errors), None, needs=database),
         "version": settings.APP_VERSION,
-        "other_version": any(one.is_other_version for one in asked or ()),
-        "with_versions": any(one.version for one in asked or ()) or bool(settings.APP_VERSION),
+        "other_version": any(one.is_other_version for one in known_workers or ()),
+        "with_versions": any(versions),
         "now": timezone.now(),
     }
+
+
+def _next_due(schedules: list[Scheduled]) -> Scheduled | None:
+    return next((one for one in schedules if one.enabled and one.due), None)
 
 
 def _read(read: Callable[[], T], otherwise: T, *, needs: Part) -> T:
@@ -82,13 +88,13 @@ def _read(read: Callable[[], T], otherwise: T, *, needs: Part) -> T:
     return otherwise
 
 
-def _row(queue: queues.Queue, asked: list[workers.Worker] | None) -> QueueRow:
-    oldest, served = queue.backlog.oldest_sent_at, queue.consumed
+def _row(queue: queues.Queue, known_workers: list[workers.Worker] | None) -> QueueRow:
+    oldest, consumed = queue.backlog.oldest_sent_at, queue.consumed
     age = queues.duration(timezone.now().timestamp() - oldest) if oldest is not None else None
-    if asked is None:
-        return QueueRow(queue, served, age, queue.backlog.in_work, None)
-    running = sum(worker.running.get(queue.name, 0) for worker in asked)
-    names = [worker.name for worker in asked if queue.name in worker.queues]
-    if served and not names and queue.backlog.consumers is None:
-        served = None  # recorded by a worker that does not answer now
-    return QueueRow(queue, served, age, running, names)
+    if known_workers is None:
+        return QueueRow(queue, consumed, age, queue.backlog.in_flight, None)
+    running = sum(worker.running.get(queue.name, 0) for worker in known_workers)
+    names = [worker.name for worker in known_workers if queue.name in worker.queues]
+    if consumed and not names and queue.backlog.consumers is None:
+        consumed = None  # recorded by a worker that does not answer now
+    return QueueRow(queue, consumed, age, running, names)

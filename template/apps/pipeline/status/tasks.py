@@ -21,11 +21,12 @@ WORDS = {
     "started": "started in a process",
     "succeeded": "finished",
     "failed": "failed",
-    "retried": "failed, and sent again for the next try",
+    "retried": "failed, and sent again for the next attempt",
     "rejected": "rejected",
     "revoked": "revoked",
 }
 OK = {"succeeded": True, "failed": False, "rejected": False, "revoked": False}
+LABELS = {"keywords": "keyword arguments"}  # of details, if not the key of the record
 STATES = {"sent": "waits", "received": "waits", "started": "runs", "retried": "retries"}
 
 
@@ -48,41 +49,41 @@ class Recent:
     state: str
     at: datetime
     outcome: str
-    took: float | None = None  # milliseconds in a process, in the last try
+    took: float | None = None  # milliseconds in a process, in the last attempt
     retries: int | None = None
-    way: tuple[Moment, ...] = ()
+    history: tuple[Moment, ...] = ()
     steps: tuple[Step, ...] = ()  # if the button has sent it
     details: tuple[tuple[str, str], ...] = ()
     relatives: tuple[tuple[str, str, str], ...] = ()  # relation, id and name
 
 
-def recent(asked: list[Worker] | None, database: Part) -> list[Recent]:
+def recent(known_workers: list[Worker] | None, database: Part) -> list[Recent]:
     """The latest tasks that the workers, the database with results and the button know."""
     found = {seen.task_id: _followed(seen) for seen in list(traced)}
     found |= {row.task_id: _stored(row) for row in _rows(database)}
-    found |= {one.task_id: one for one in by_workers(asked or ())}
+    found |= {one.task_id: one for one in by_workers(known_workers or ())}
     shown = sorted(found.values(), key=lambda one: one.at, reverse=True)
     return shown[:SHOWN]
 
 
-def by_workers(asked: Iterable[Worker]) -> list[Recent]:
-    """The tasks in the records of the workers. Each try can have run in another worker."""
-    tries: dict[str, list[dict[str, Any]]] = {}
-    for worker in asked:
+def by_workers(known_workers: Iterable[Worker]) -> list[Recent]:
+    """The tasks in the records of the workers. Each attempt can have run in another worker."""
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    for worker in known_workers:
         for record in worker.tasks:
-            tries.setdefault(record["id"], []).append(record | {"worker": worker.name})
+            attempts.setdefault(record["id"], []).append(record | {"worker": worker.name})
     children: dict[str, list[dict[str, Any]]] = {}
-    for records in tries.values():
+    for records in attempts.values():
         records.sort(key=lambda record: record["retries"])
         last = records[-1]
         if (last["parent"] or last["id"]) != last["id"]:  # the parent of a retry is the task itself
             children.setdefault(last["parent"], []).append(last)
-    return [_recorded(records, tries, children) for records in tries.values()]
+    return [_recorded(records, attempts, children) for records in attempts.values()]
 
 
 def _recorded(
     records: list[dict[str, Any]],
-    tries: dict[str, list[dict[str, Any]]],
+    attempts: dict[str, list[dict[str, Any]]],
     children: dict[str, list[dict[str, Any]]],
 ) -> Recent:
     last = records[-1]
@@ -100,7 +101,7 @@ def _recorded(
     parents = [record["parent"] for record in records]
     parent = next((one for one in parents if one and one != last["id"]), "")
     if parent:
-        known = tries.get(parent, [{"name": ""}])[0]
+        known = attempts.get(parent, [{"name": ""}])[0]
         relatives.insert(0, ("parent", parent, known["name"]))
     details = ("arguments", "keywords", "worker", "schedule", "group", "traceback")
     return Recent(
@@ -112,13 +113,13 @@ def _recorded(
         last.get("outcome", ""),
         took,
         last["retries"],
-        _way(events),
-        details=tuple((key, str(last[key])) for key in details if last.get(key)),
+        _history(events),
+        details=tuple((LABELS.get(key, key), str(last[key])) for key in details if last.get(key)),
         relatives=tuple(relatives),
     )
 
 
-def _way(events: list[tuple[str, float]]) -> tuple[Moment, ...]:
+def _history(events: list[tuple[str, float]]) -> tuple[Moment, ...]:
     """The events in words. Clocks of two machines can differ, so a time is at least 0."""
     gaps = [None, *(max(0.0, until - since) * 1000 for (_, since), (_, until) in pairwise(events))]
     return tuple(
@@ -158,7 +159,7 @@ def _rows(database: Part) -> list[Any]:
 def _stored(row: Any) -> Recent:
     details = {
         "arguments": row.task_args,
-        "keywords": row.task_kwargs,
+        LABELS["keywords"]: row.task_kwargs,
         "worker": row.worker,
         "schedule": row.periodic_task_name,
         "traceback": row.traceback,

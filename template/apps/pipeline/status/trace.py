@@ -25,10 +25,10 @@ STEPS = {
     "clicked": ("web", "web to broker"),
     "task-sent": ("broker", "broker to worker"),
     "task-received": ("worker", "wait for a free process"),
-    "task-started": ("worker", "the task itself"),
-    "task-retried": ("broker", "wait for the next try"),
+    "task-started": ("worker", "run the task"),
+    "task-retried": ("broker", "wait for the next attempt"),
     "not reported": ("", "broker, worker and back, without events"),
-    **dict.fromkeys(FINAL_EVENTS, ("results", "result back to web")),
+    **dict.fromkeys(FINAL_EVENTS, ("results", "return the result to web")),
     "fetched": ("web", ""),
 }
 
@@ -137,11 +137,11 @@ def _follow(
         if event.get("uuid") == seen.task_id and event["type"] in STEPS:
             news.append(event)
 
-    with current_app.connection_for_read() as link:
-        receiver = current_app.events.Receiver(link, handlers={"*": note})
-        with receiver.consumer_context(wakeup=False) as (channel_link, _, _):
+    with current_app.connection_for_read() as connection:
+        receiver = current_app.events.Receiver(connection, handlers={"*": note})
+        with receiver.consumer_context(wakeup=False) as (event_connection, _, _):
             with suppress(TimeoutError):  # on Redis this starts the subscription
-                channel_link.drain_events(timeout=0.2)
+                event_connection.drain_events(timeout=0.2)
             clicked = time.time()
             with directly():
                 result = task.apply_async(args, task_id=seen.task_id)
@@ -151,7 +151,7 @@ def _follow(
             deadline = time.monotonic() + timeout
             while not FINAL_EVENTS & {last.get("type")} and time.monotonic() < deadline:
                 try:
-                    channel_link.drain_events(timeout=0.2)
+                    event_connection.drain_events(timeout=0.2)
                 except TimeoutError:
                     silent += not last and _is_stored(result)
                     if silent > 2:  # the events of a busy worker can be late

@@ -34,5 +34,6 @@ def readyz(request: HttpRequest) -> JsonResponse:
         found.append(parts.attempt("outbox", outbox.part))
     for part in found:
         if not part.ok:
-            logger.warning("Not ready: %s %s", part.name, part.words)
+            state = "Ready, but" if ready else "Not ready"
+            logger.warning("%s: %s %s", state, part.name, part.words)
     return JsonResponse({part.name: part.ok for part in found}, status=200 if ready else 503)

@@ -49,11 +49,11 @@ def workers(*, with_tasks: bool = False) -> list[Worker] | None:
 
     On Redis the names of the workers are known, so this waits only for one that does not answer.
     """
-    link: Any = current_app.connection_for_read()
-    with link:
-        if link.transport.driver_type == "sqs":
+    connection: Any = current_app.connection_for_read()
+    with connection:
+        if connection.transport.driver_type == "sqs":
             return None
-        known = consumers.by_queue(link) or {}
+        known = consumers.by_queue(connection) or {}
     names = set().union(*known.values())
     found = {name: Worker(name) for name in names}
     replies = current_app.control.broadcast(

@@ -82,7 +82,7 @@ def test_the_status_says_that_the_age_is_not_known(live_app: Celery, redis: Redi
     with live_app.connection_for_write() as link:
         send(link)
     text = "1 waiting in celery, which no worker consumes. "
-    text += "The age of messages of other programs is not known."
+    text += "The age of messages that other programs sent is not known."
     assert queues.queues().words == text
 
 
@@ -122,10 +122,10 @@ def test_workers_are_counted(count: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("seen", "here", "consumed"),
     [
-        (Backlog(3, in_work=0), True, True),
-        (Backlog(3, in_work=0), False, False),
-        (Backlog(3, in_work=1), False, None),
-        (Backlog(0, in_work=0), False, None),
+        (Backlog(3, in_flight=0), True, True),
+        (Backlog(3, in_flight=0), False, False),
+        (Backlog(3, in_flight=1), False, None),
+        (Backlog(0, in_flight=0), False, None),
         (Backlog(3), False, None),
     ],
 )

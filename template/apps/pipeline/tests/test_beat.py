@@ -60,7 +60,7 @@ class Sent(list[str]):
 
     def send_task(self, name: str, *args: Any, **options: Any) -> None:
         if self.down:
-            raise OperationalError("redis://broker does not take it")
+            raise OperationalError("redis://broker did not accept it")
         self.append(name)
 
 
@@ -206,7 +206,8 @@ class TestLeader:
             for _ in range(3):
                 scheduler.tick()
         logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        assert logged == ["Beat waits: redis://broker does not take it"]
+        reason = "redis://broker did not accept it"
+        assert logged == [f"Beat sends no tasks, and tries again every second: {reason}"]
 
     def test_the_lock_is_confirmed_in_time_with_any_loop_interval(
         self, scheduler: PersistentScheduler, monkeypatch: pytest.MonkeyPatch
@@ -532,8 +533,8 @@ class TestDatabaseScheduler:
         with caplog.at_level(logging.WARNING):
             scheduler.tick()
         assert caplog.messages == [
-            "Beat waits: the database has no tables for schedules yet. "
-            "Run: python manage.py migrate"
+            "Beat sends no tasks, and tries again every second: "
+            "the database has no tables for schedules yet. Run: python manage.py migrate"
         ]
 
 

@@ -26,7 +26,7 @@ from config.settings.celery import CELERY_RESULT_BACKEND
 pytestmark = pytest.mark.faults  # it starts all processes twice
 
 WAIT_TIMEOUT = 180  # seconds, for five processes that start on a busy machine
-STEP = '<tr><th scope="row">the task itself</th>'
+STEP = '<tr><th scope="row">run the task</th>'
 PROCESS_GROUPS = 5  # of the command itself, broker, web, worker and Beat
 
 
@@ -139,8 +139,10 @@ def test_a_port_in_use_is_an_error_of_one_line(dev: Dev, tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert start(tmp_path, port=port).wait(WAIT_TIMEOUT) == 1
-    sentence = f"CommandError: PORT={port} cannot be used: set it to a free port.\n"
-    assert (tmp_path / "output").read_text() == sentence
+    sentence = "CommandError: PORT={} cannot be used: set it to a free port.\n"
+    assert (tmp_path / "output").read_text() == sentence.format(port)
+    assert start(tmp_path, port=70_000).wait(WAIT_TIMEOUT) == 1
+    assert (tmp_path / "output").read_text() == sentence.format(70_000)
 
 
 def test_the_page_says_that_all_parts_are_alive(dev: Dev) -> None:

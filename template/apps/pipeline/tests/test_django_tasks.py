@@ -289,7 +289,7 @@ class TestSending:
             raise ConnectionError("no route")
 
         monkeypatch.setattr(live_app.backend, "store_result", refuse)
-        with pytest.raises(OperationalError, match=r"does not take .*\.add: no route"):
+        with pytest.raises(OperationalError, match=r"did not accept .*\.add: no route"):
             add.enqueue(1, 2)
         assert messages(live_app) == 0
 

@@ -197,7 +197,8 @@ class TestAsking:
     def test_without_a_result_backend_there_is_no_round_trip(self, app: Celery) -> None:
         app.conf.update(result_backend="disabled://")
         finding = report.check_part("round trip", lambda: round_trip(1))
-        assert (finding.ok, finding.words) == (None, "not checked, because the settings have none")
+        words = "not checked, because no result backend is set"
+        assert (finding.ok, finding.words) == (None, words)
 
 
 @pytest.fixture

@@ -437,6 +437,8 @@ class TestCommand:
         assert self.run().endswith("1 failed task, not run again.\n")
         with pytest.raises(CommandError, match=r"other\]: It hides its arguments"):
             self.run("--run-again", "all")
+        with pytest.raises(CommandError, match=r"other\]: It hides its arguments"):
+            self.run("--run-again", "all", "the-id")
         with pytest.raises(CommandError, match="No failed task has the id missing"):
             self.run("--run-again", "missing")
 

@@ -23,6 +23,7 @@ def empty() -> Iterator[None]:
 
 def receive(task_id: str = "abc", **fields: Any) -> None:
     headers = {"sent_at": 1_000.0, "retries": fields.pop("retries", 0)}
+    headers |= fields.pop("headers", {})
     options = {"parent_id": None, "root_id": task_id, "group": None} | fields
     request = SimpleNamespace(
         id=task_id,
@@ -48,13 +49,19 @@ def test_a_dispatcher_that_sends_nothing_notes_the_events_of_tasks() -> None:
     dispatcher.send("task-succeeded", uuid="abc", result="'<b>'", runtime=1)
     [task] = seen()
     assert (task.ok, task.state, task.outcome) == (True, "succeeded", "'<b>'")
-    words = [moment.words for moment in task.way]
+    words = [moment.words for moment in task.history]
     assert words == [
         "sent to the broker",
         "taken by the worker",
         "started in a process",
         "finished",
     ]
+
+
+@pytest.mark.parametrize("header", ["schedule", "periodic_task_name"])
+def test_a_record_names_the_schedule_with_each_scheduler(header: str) -> None:
+    receive(headers={header: "nightly"})
+    assert history.latest()[0]["schedule"] == "nightly"
 
 
 def test_a_task_that_is_retried_is_one_task_also_if_its_next_try_arrives_early() -> None:
@@ -66,7 +73,7 @@ def test_a_task_that_is_retried_is_one_task_also_if_its_next_try_arrives_early()
     history.note("task-failed", {"uuid": "abc", "exception": "gone", "traceback": "line 1"})
     [task] = seen()
     assert (task.state, task.retries, task.outcome) == ("failed", 1, "gone")
-    assert [moment.words for moment in task.way].count("sent to the broker") == 1
+    assert [moment.words for moment in task.history].count("sent to the broker") == 1
     assert task.relatives == ()
     assert not history.under_way
 

@@ -93,7 +93,7 @@ def test_a_broker_that_is_away_is_0_and_the_rest_is_still_there(
 ) -> None:
     settings.TASK_OUTBOX = True
     monkeypatch.setattr(current_app.conf, "broker_url", f"redis://127.0.0.1:{free_port()}")
-    found = {metric.name: metric.samples for metric in beat.System().collect()}
+    found = {metric.name: metric.samples for metric in beat.PipelineCollector().collect()}
     up = {sample.labels["part"]: sample.value for sample in found["celery_part_up"]}
     assert (up["database"], up["broker"]) == (1, 0)
     assert "celery_queue_messages" not in found

@@ -92,7 +92,7 @@ def test_a_message_that_sqs_takes_back_is_lost(caplog: pytest.LogCaptureFixture)
     hold("half a day old", "new", taken=lease.RENEW_AFTER)
     beyond = {"Code": "InvalidParameterValue", "SenderFault": True, "Message": "beyond the limit"}
     lease.renew(client := Client(**{"half a day old": beyond}))
-    assert f"SQS takes a message of {URL} back from this worker: beyond the limit" in caplog.text
+    assert f"This worker has lost its lease on a message of {URL}: beyond the limit" in caplog.text
     hold("new", taken=lease.RENEW_AFTER)
     lease.renew(client)
     assert client.requests[1:] == [["new"]]

@@ -107,7 +107,11 @@ class TestReadyz:
         assert response.json() == {"database": True, "broker": False}
 
     def test_is_ready_if_the_queues_cannot_be_read(
-        self, client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: Client,
+        db: None,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         def refuse() -> None:
             raise RuntimeError("sqs:GetQueueAttributes is not allowed")
@@ -115,6 +119,7 @@ class TestReadyz:
         monkeypatch.setattr("apps.pipeline.status.views.queues", refuse)
         response = client.get("/readyz")
         assert (response.status_code, response.json()["queues"]) == (200, False)
+        assert "Ready, but: queues " in caplog.text
 
     def test_the_answer_contains_no_address(self, client: Client, db: None) -> None:
         assert set(client.get("/readyz").json().values()) <= {True, False}

@@ -43,7 +43,7 @@ def parent_of(app: Celery) -> SimpleNamespace:
         task_consumer=SimpleNamespace(
             queues=[Queue(app.conf.task_default_queue)],
         ),
-        stops=False,
+        is_stopping=False,
         task_buckets={"bakery.bake": TokenBucket(1), "bakery.sell": None},
     )
 
@@ -138,7 +138,7 @@ class TestConsumes:
         limited.task_buckets["bakery.bake"].add(("request", 1))
         assert step._consumes(limited)
         step.received_at -= STUCK_AFTER
-        stopping.stops = True
+        stopping.is_stopping = True
         assert step._consumes(stopping)
         step.received_at -= STUCK_AFTER
         monkeypatch.setitem(live_app.conf, "worker_eta_task_limit", 2)
@@ -173,6 +173,24 @@ class TestConsumes:
         monkeypatch.setattr("apps.pipeline.liveness.heartbeat.INTERVAL", 0.01)
         step._watch(parent_of(live_app))
         assert errors == []
+
+    def test_the_heartbeat_continues_and_logs_no_error_while_the_broker_does_not_answer(
+        self,
+        step: Heartbeat,
+        app_without_servers: Celery,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        beats: list[str] = []
+
+        def beat(*args: Any, **kwargs: Any) -> None:
+            beats.append("beat")
+            step.ended.set()
+
+        monkeypatch.setattr("apps.pipeline.liveness.heartbeat.beat", beat)
+        monkeypatch.setattr("apps.pipeline.liveness.heartbeat.INTERVAL", 0.01)
+        step._watch(parent_of(app_without_servers))
+        assert (beats, caplog.text) == (["beat"], "")
 
     def test_a_worker_without_a_broker_counts_as_consuming(
         self, step: Heartbeat, app_without_servers: Celery
@@ -229,7 +247,7 @@ def test_the_error_names_the_broker_soon(app_without_servers: Celery) -> None:
     def order(number: str) -> str:
         return number
 
-    message = r"^redis://:\*\*@127\.0\.0\.1:1/0 does not take shop\.order: .*refused"
+    message = r"^redis://:\*\*@127\.0\.0\.1:1/0 did not accept shop\.order: .*refused"
     started = time.monotonic()
     with pytest.raises(OperationalError, match=message) as raised:
         order.delay("lost")
@@ -245,7 +263,7 @@ def test_the_error_names_the_result_backend_too(
         return number
 
     app_without_servers.conf.update(broker_url=broker_url)
-    message = rf"^{broker_url} with results at redis://:\*\*@127\.0\.0\.1:1/0 does not take shop"
+    message = rf"^{broker_url} with results at redis://:\*\*@127\.0\.0\.1:1/0 did not accept shop"
     with pytest.raises(OperationalError, match=message):
         order.delay("lost")
     with Redis.from_url(broker_url) as broker:

@@ -35,7 +35,7 @@ class Consumer(consumer.Consumer):
 
     qos: Any
     task_buckets: dict[str, Any]
-    stops = False  # whether the worker takes no more messages, because it was told to stop
+    is_stopping = False  # whether the worker takes no more messages, because it was told to stop
     steps: list[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,11 +45,11 @@ class Consumer(consumer.Consumer):
         skip_if_alone(self.steps)
 
     def connection_for_read(self, *args: Any, **kwargs: Any) -> Any:
-        link = super().connection_for_read(*args, **kwargs)
-        if problem := unsupported(link):
+        connection = super().connection_for_read(*args, **kwargs)
+        if problem := unsupported(connection):
             logger.critical("The broker %s", problem)
             raise WorkerShutdown(1)
-        return link
+        return connection
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         # Kombu would return the messages of running tasks, and these would run twice. Seen in kombu
@@ -88,7 +88,7 @@ class Consumer(consumer.Consumer):
     def on_unknown_task(self, body: Any, message: Message, exc: BaseException) -> None:
         headers: dict[str, Any] = message.headers
         offers = headers.get("offers", 0) + 1
-        text = "Task %s[%s] is not registered here: returning it to its queue (%d of %d times)"
+        text = "Task %s[%s] is not registered in this worker (offer %d of %d)"
         logger.warning(text, headers.get("task"), headers.get("id"), offers, UNKNOWN_OFFERS)
         if queues.is_quorum(self.app):
             self._offer_again(message, offers)  # RabbitMQ delays it
@@ -153,6 +153,8 @@ class Consumer(consumer.Consumer):
         from apps.pipeline.failed.record import record_message
 
         queue = queues.queue_of(self.app, message.delivery_info) or ""
-        logger.error("A message is kept with the failed tasks: %s", error)
         # The event loop must not wait for the database.
-        return record_message(Reason[reason], message, error, queue, by_task=True)
+        is_kept = record_message(Reason[reason], message, error, queue, by_task=True)
+        if is_kept:
+            logger.error("A message is kept with the failed tasks: %s", error)
+        return is_kept

@@ -72,7 +72,7 @@ class Heartbeat(bootsteps.StartStopStep):
             while not self.ended.is_set():
                 try:
                     self._beat_if_consuming(parent)
-                except Exception:  # of a disk or a broker; the next attempt can succeed
+                except Exception:  # for example a full disk; the next attempt can succeed
                     logger.exception("The worker could not write its heartbeat")
                 _fork_lock.wait(self.ended, heartbeat.INTERVAL)
 
@@ -81,7 +81,9 @@ class Heartbeat(bootsteps.StartStopStep):
             self.watchdog.reset()
             queues = list(parent.app.amqp.queues.consume_from)
             heartbeat.beat("worker", "\n".join(queues), node=self.node)
-            consumers.record(parent.app, parent.hostname, queues, TIMEOUTS)
+            # The consumer logs that it has lost the broker.
+            with suppress(OperationalError, OSError, RedisError):
+                consumers.record(parent.app, parent.hostname, queues, TIMEOUTS)
 
     def _consumes(self, parent: Any) -> bool:
         """Whether the worker consumes, or cannot because the broker does not answer."""
@@ -106,18 +108,18 @@ def can_take(parent: Any) -> bool:
         len(state.reserved_requests) < parent.pool.num_processes
         and not any(bucket and bucket.contents for bucket in buckets)  # they wait for a rate limit
         and not (limit and scheduled >= limit)
-        and not parent.stops
+        and not parent.is_stopping
     )
 
 
 def waiting_messages(parent: Any) -> int | None:
     """The number of messages that wait for this worker, on a new connection. None if unknown."""
     count = 0
-    with parent.app.connection_for_read(transport_options=TIMEOUTS) as link:
+    with parent.app.connection_for_read(transport_options=TIMEOUTS) as connection:
         try:
-            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for queue in parent.task_consumer.queues:
-                count += backlog.waiting(link, queue.name)
-        except (OperationalError, OSError, *link.connection_errors):
+                count += backlog.waiting(connection, queue.name)
+        except (OperationalError, OSError, *connection.connection_errors):
             return None
     return count

@@ -1,7 +1,7 @@
 """The last tasks of this worker, which the page asks for.
 
 Celery passes each event of a task to the worker's dispatcher, even if events are not sent to the
-broker. So the page works without events in the broker. It costs some microseconds for each task.
+broker. So the page works without events in the broker. A record takes some microseconds.
 """
 
 import time
@@ -11,7 +11,7 @@ from typing import Any
 from celery.events.dispatcher import EventDispatcher
 from celery.signals import task_received
 
-from apps.pipeline.logs.ids import SENT_AT
+from apps.pipeline.logs.ids import ADMIN_SCHEDULE, SCHEDULE, SENT_AT
 
 DONE = 50  # the last tasks that have ended
 UNDER_WAY = 500  # tasks that have not ended, for example because they wait for their ETA
@@ -19,7 +19,7 @@ TEXT = 3000  # characters of a result, an error or a traceback
 
 ENDS = {"task-succeeded", "task-failed", "task-retried", "task-rejected", "task-revoked"}
 
-# The tries of each task. The next try can arrive before the end of this one is known.
+# The attempts of each task. The next one can arrive before the end of this one is known.
 under_way: dict[str, list[dict[str, Any]]] = {}
 done: deque[dict[str, Any]] = deque(maxlen=DONE)
 
@@ -35,7 +35,7 @@ class Dispatcher(EventDispatcher):
 
 @task_received.connect
 def received(request: Any, **kwargs: Any) -> None:
-    """Begin the record of a task. A task that is retried has a record for each try."""
+    """Begin the record of a task. A task that is retried has a record for each attempt."""
     headers = request.request_dict
     sent_at = headers.get(SENT_AT)
     events = [("sent", sent_at)] if isinstance(sent_at, float) else []
@@ -48,7 +48,7 @@ def received(request: Any, **kwargs: Any) -> None:
         "parent": request.parent_id,
         "root": request.root_id,
         "group": request.group,
-        "schedule": headers.get("periodic_task_name"),
+        "schedule": headers.get(SCHEDULE) or headers.get(ADMIN_SCHEDULE),
         "events": [*events, ("received", time.time())],
     }
     others = [one for one in under_way.get(request.id, ()) if one["retries"] != record["retries"]]
@@ -58,15 +58,15 @@ def received(request: Any, **kwargs: Any) -> None:
 
 
 def note(event: str, fields: dict[str, Any]) -> None:
-    """Add an event to the record of its task. If it is the last of this try, keep its outcome."""
-    tries = under_way.get(fields["uuid"])
-    if not tries:
+    """Add an event to the record of its task. If it ends this attempt, keep its outcome."""
+    attempts = under_way.get(fields["uuid"])
+    if not attempts:
         return
-    record = tries[0]
+    record = attempts[0]
     record["events"].append((event.removeprefix("task-"), time.time()))
     if event in ENDS:
-        tries.remove(record)
-        if not tries:
+        attempts.remove(record)
+        if not attempts:
             under_way.pop(record["id"], None)
         outcome = fields.get("result", fields.get("exception", ""))
         record["outcome"] = str(outcome)[:TEXT]
@@ -75,11 +75,11 @@ def note(event: str, fields: dict[str, Any]) -> None:
 
 
 def last() -> tuple[str, float] | None:
-    """The task that has ended last, and when, in seconds since 1970."""
+    """The name of the task that ended last, and when, as a Unix time."""
     return (done[-1]["name"], done[-1]["events"][-1][1]) if done else None
 
 
 def latest() -> list[dict[str, Any]]:
     """The records of the tasks that have ended, and of the newest that have not."""
-    waiting = [record for tries in [*under_way.values()][-DONE:] for record in tries]
+    waiting = [record for attempts in [*under_way.values()][-DONE:] for record in attempts]
     return [*done, *waiting]

@@ -60,7 +60,7 @@ class SoftShutdown(bootsteps.StartStopStep):
         # After SIGINT Celery runs its timers in another thread until the tasks have ended.
         if self.stopping_since is None or threading.current_thread() is not threading.main_thread():
             return
-        self.parent.consumer.stops = True
+        self.parent.consumer.is_stopping = True
         consumer = self.parent.consumer.task_consumer
         if consumer and consumer is not self.cancelled_consumer:  # new after a reconnect
             self.cancelled_consumer = consumer
@@ -81,7 +81,7 @@ class SoftShutdown(bootsteps.StartStopStep):
     def _stop(self, *args: Any) -> None:
         signal.signal(signal.SIGALRM, self._exit)
         signal.setitimer(signal.ITIMER_REAL, self.EXIT_LIMIT)
-        # Needs neither the main thread nor the interpreter, and writes where each thread hangs.
+        # It needs neither the main thread nor the GIL, and writes the traceback of each thread.
         faulthandler.dump_traceback_later(self.HANG_LIMIT, exit=True, file=2)
         self.poll_timer.cancel()
         self.conf.worker_soft_shutdown_timeout = 0  # it has passed

@@ -55,9 +55,9 @@ class Task(DjangoTask):
         """Send the task.
 
         Raises kombu's EncodeError, which names the argument that is not JSON serializable, or
-        kombu's OperationalError, which names the broker or result backend that does not answer. If
-        the result backend does not answer, the task is not sent, and Celery raises RuntimeError.
-        Seen in celery 5.7.0 (not reported yet). Delete the code for RuntimeError once fixed.
+        kombu's OperationalError, which names the broker or result backend that does not answer. In
+        both cases the task is not sent. Celery raises RuntimeError for a result backend. Seen in
+        celery 5.7.0 (not reported yet). Delete the code for RuntimeError once fixed.
         """
         if queues.is_quorum(self.app):
             delay = queues.whole_seconds(self.app, options.get("countdown"), options.get("eta"))
@@ -77,7 +77,7 @@ class Task(DjangoTask):
             if isinstance(error, RuntimeError) and results != self.app.conf.broker_url:
                 url += f" with results at {without_passwords(results)}"
             reason = short_reason(error.__cause__ or error.__context__ or error)
-            raise OperationalError(f"{url} does not take {self.name}: {reason}") from error
+            raise OperationalError(f"{url} did not accept {self.name}: {reason}") from error
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         send = self.delay if self._is_stored() else super().delay_on_commit
@@ -126,7 +126,7 @@ class Task(DjangoTask):
         """The signature of a retry, which is sent to the queue of the task.
 
         After a delay in RabbitMQ, Celery does not know this queue. Seen in celery 5.7.0 (not
-        reported yet; celery #10111 is another fault). Delete this and `queue_of` once fixed.
+        reported yet; celery #10111 is another fault). Delete this method once fixed.
         """
         queue = queue or queues.queue_of(self.app, (request or self.request).delivery_info)
         return super().signature_from_request(request, args, kwargs, queue, **options)

@@ -2,10 +2,10 @@
 
 from celery import shared_task
 
-from tests.faults.tasks import trace
+from tests.faults.tasks import record
 
 
 @shared_task
 def added(number: int) -> None:
     """Record that a worker knows this task."""
-    trace("done", number)
+    record("done", number)

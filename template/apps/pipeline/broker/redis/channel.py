@@ -108,7 +108,7 @@ class AtomicTakeMixin(PollingMixin):
 
     def _deliver_taken(self: Any, taken: list[Any]) -> bool:
         messages = [(self._queue_of(key), content, tag.decode()) for key, content, tag in taken]
-        # All at first: after an error in the loop the channel is closed, which returns them.
+        # Record all before the loop. If it fails, the channel is closed and returns them.
         self.recorded |= {tag for queue, _, tag in messages if queue not in self.unrecorded}
         deliveries = []
         for queue, content, tag in messages:

@@ -29,6 +29,7 @@ class ChannelClientMixin:
         if self.connection is None:
             raise RedisConnectionError("The channel was closed with its connection.")
         params = super()._connparams(asynchronous)  # type: ignore[misc]
+        # Redis sends push messages only with RESP3: see polling.py.
         return params | {"protocol": 3} if asynchronous else params
 
 

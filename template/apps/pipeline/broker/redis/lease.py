@@ -53,7 +53,7 @@ def held() -> bool:
 
 
 def age() -> float | None:
-    """Seconds since this process has renewed its lease. None if it has no lease."""
+    """Seconds since this process last renewed its lease. None if it has no lease."""
     return time.monotonic() - _renewing.renewed_at if _renewing is not None else None
 
 
@@ -89,8 +89,8 @@ class Renewal:
         with _fork_lock:
             while not self.ended.is_set():
                 try:
-                    with self.app.connection_for_read(transport_options=timeouts) as link:
-                        self.renew_until_ended(link.default_channel)
+                    with self.app.connection_for_read(transport_options=timeouts) as connection:
+                        self.renew_until_ended(connection.default_channel)
                 except Exception as error:  # the next attempt can succeed after any error
                     logger.warning("Renewing the lease failed, trying again: %s", error)
                     _fork_lock.wait(self.ended, 1)

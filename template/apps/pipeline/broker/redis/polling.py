@@ -74,7 +74,7 @@ class PollingMixin:
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
-        link = self._in_poll = self.client.connection
+        connection = self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
         self.phase = self.next_phase
         names = [self.full_name(name) for name in self._lists(queues)]
@@ -92,7 +92,7 @@ class PollingMixin:
             commands = [["CLIENT", "TRACKING", "OFF"]] if self.tracks else []
             commands += [self._take(queues, [*self.offered], flags, self.name)]
         # A health check could open a new socket, which the event loop does not know.
-        link.send_packed_command(link.pack_commands(commands), check_health=False)
+        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
 
     def check_queues_again(self: Any) -> None:
         """Look at the queues again after `brpop_timeout`, because push messages can be lost."""
@@ -120,22 +120,22 @@ class PollingMixin:
 
     def _read_answer(self: Any, phase: int, options: dict[str, Any]) -> Any:
         """The messages that were taken. Ignore push messages, except while WATCHING."""
-        link = self.client.connection
+        connection = self.client.connection
         self.next_phase = self.TAKING
         if phase == self.TAKING:
             if self.tracks:
-                link.read_response(**options)  # CLIENT TRACKING
+                connection.read_response(**options)  # CLIENT TRACKING
                 self.tracks = False
-            taken, may_watch = link.read_response(**options)
+            taken, may_watch = connection.read_response(**options)
             self.offered = set()
             if not taken:
                 self.next_phase = self.LOOKING if may_watch else self.SLEEPING
             return taken
         if phase == self.LOOKING:
-            link.read_response(**options)  # CLIENT TRACKING
-            some = link.read_response(**options)  # EXISTS
-            if not (some or link.can_read(timeout=0)):
+            connection.read_response(**options)  # CLIENT TRACKING
+            some = connection.read_response(**options)  # EXISTS
+            if not (some or connection.can_read(timeout=0)):
                 self.phase = self.WATCHING
         else:
-            link.read_response(push_request=phase == self.WATCHING, **options)
+            connection.read_response(push_request=phase == self.WATCHING, **options)
         return None

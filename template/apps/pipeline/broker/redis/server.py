@@ -1,4 +1,4 @@
-"""Asks a Redis server whether the transport works with it, and whether a program listens."""
+"""Asks a Redis server whether workers can use it, and whether a program receives broadcasts."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from redis.exceptions import ResponseError
 OLDEST = (6, 2)
 
 
-def unsupported(link: Any) -> str | None:
+def unsupported(connection: Any) -> str | None:
     """The reason why workers cannot use this broker, as a part of a sentence; None if they can.
 
     Raises the broker's connection errors.
     """
-    if not getattr(link.transport, "has_leases", False):
+    if not getattr(connection.transport, "has_leases", False):
         return None
     try:
-        info = link.default_channel._create_client().info("server")
+        info = connection.default_channel._create_client().info("server")
     except ResponseError:  # the Redis user has no permission for INFO
         return None
     if info.get("redis_mode") == "cluster":
@@ -29,14 +29,14 @@ def unsupported(link: Any) -> str | None:
     return None
 
 
-def has_subscribers(link: Any) -> bool:
-    """Whether a program may receive what is broadcast, for example another worker.
+def has_subscribers(connection: Any) -> bool:
+    """Whether a program, for example another worker, may receive broadcasts.
 
     Raises the broker's connection errors.
     """
-    if not getattr(link.transport, "has_leases", False):
+    if not getattr(connection.transport, "has_leases", False):
         return True  # other brokers do not tell
     try:
-        return bool(link.default_channel._create_client().pubsub_numpat())
+        return bool(connection.default_channel._create_client().pubsub_numpat())
     except ResponseError:  # the Redis user has no permission for PUBSUB
         return True

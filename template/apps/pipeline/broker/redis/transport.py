@@ -42,7 +42,7 @@ class Poller(kombu.MultiChannelPoller):
 
         Kombu returns messages of killed workers only after a wait without a message, and a full
         worker waits to the end although a task has ended. Seen in kombu 5.7.0 (not reported yet).
-        Delete the first line once fixed.
+        Delete this method once both are fixed.
         """
         self.maybe_restore_messages()
         if any(not channel.qos.can_consume() for channel in self._channels):

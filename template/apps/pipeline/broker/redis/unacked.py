@@ -50,7 +50,7 @@ class QoS(kombu.QoS):
 
     A message gets a new tag each time it is taken, so that a worker cannot acknowledge a message
     that another worker has taken. Kombu keeps the tag of the publisher. Seen in kombu 5.7.0 (not
-    reported yet). Delete the new tags in `_take` and `_accept` once fixed.
+    reported yet). Delete the new tags in `_brpop_start`, `basic_get` and `_accept` once fixed.
     """
 
     channel: Any

@@ -96,8 +96,8 @@ class Renewal(threading.Thread):
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            with self.app.connection_for_read() as link:
-                channel: Any = link.default_channel
+            with self.app.connection_for_read() as connection:
+                channel: Any = connection.default_channel
                 while not _fork_lock.wait(self.ended, SEARCH_INTERVAL):
                     renew(channel)
         except (BotoCoreError, ClientError, OperationalError, OSError) as error:
@@ -133,4 +133,4 @@ def _renew_batch(client: Any, url: str, receipts: list[str]) -> None:
         if message and entry["SenderFault"]:
             message.since = float("-inf")
             reason = entry.get("Message") or entry["Code"]
-            logger.error("SQS takes a message of %s back from this worker: %s", url, reason)
+            logger.error("This worker has lost its lease on a message of %s: %s", url, reason)

@@ -30,9 +30,9 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # When the terminal closes or the parent process exits, stop as on Ctrl-C. honcho exits and
-        # its processes continue. Seen in honcho 2.0.0 (honcho #32 was about SIGTERM). Once fixed,
-        # delete the handler of SIGHUP and `_Terminal`.
+        # When the terminal closes or the parent process exits, stop as on Ctrl-C. honcho alone
+        # would exit and leave its processes running. Seen in honcho 2.0.0 (honcho #32 was about
+        # SIGTERM). Once fixed, delete the handler of SIGHUP and `_Terminal`.
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -104,7 +104,7 @@ def _runtime_directory(var: Path) -> Iterator[Path]:
 
 @contextmanager
 def _env_file(file: Path, variables: dict[str, str]) -> Iterator[None]:
-    """Write the variables to `var/dev.env`, which the settings read in other terminals."""
+    """Write the variables to a file. Settings in other terminals read `var/dev.env`."""
     file.write_text("".join(f"{name}='{value}'\n" for name, value in variables.items()))
     try:
         yield
@@ -178,7 +178,7 @@ def _watch(files: list[Path], changed: threading.Event) -> None:
     before = contents()
     while contents() == before:
         time.sleep(0.5)
-    print(".env or Procfile has changed: everything starts again ...", flush=True)  # noqa: T201
+    print(".env or Procfile has changed: restarting all processes ...", flush=True)  # noqa: T201
     changed.set()
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -60,9 +60,11 @@ class Command(BaseCommand):
         from apps.pipeline.failed.again import run_again
         from apps.pipeline.failed.models import FailedTask
 
-        selected = {"run_again_as": ""} if wanted == ["all"] else {"task_id__in": wanted}
+        wants_all = "all" in wanted
+        selected = {"run_again_as": ""} if wants_all else {"task_id__in": wanted}
         rows = FailedTask.objects.filter(**selected).order_by("failed_at")
-        if missing := set(wanted) - {"all"} - {row.task_id for row in rows}:
+        missing = set(wanted) - {row.task_id for row in rows}
+        if missing and not wants_all:
             raise CommandError(f"No failed task has the id {', '.join(sorted(missing))}.")
         errors = []
         for failed in rows:

@@ -47,16 +47,16 @@ async function watch() {
   }
 }
 
-const way = []; // the parts that the task has reached, and that are not lit yet
+const reached = []; // the parts that the task has reached, and that are not lit yet
 let lit = "";
 
 function light(place) {
-  way.push(place);
+  reached.push(place);
   if (!lit) step();
 }
 
 function step() {
-  lit = way.shift() ?? "";
+  lit = reached.shift() ?? "";
   mark();
   if (lit) setTimeout(step, LIT);
 }

@@ -5,12 +5,13 @@
 -- script.
 -- KEYS: unacked_index, unacked, undecodable, the three of lease.keys, the two of
 --   polling.watch_keys, and the lists.
--- ARGV: 1 the worker, or '' if it has no lease; 2 the lease in seconds; 3 for each list, 1 to
---   record its messages, else 0; 4 the channel, or '' if it does not wait; 5 how many channels may
---   watch; 6 for how many seconds a channel counts as watching; from 7 on, a new delivery tag for
---   each message.
--- Returns the messages, and 1 if the channel may watch. If a client sends the same command again,
--- because the answer was late, it gets no messages.
+-- ARGV: 1 the worker, or '' if it has no lease; 2 the lease in seconds; 3 a digit for each list: 1
+--   to record its messages, else 0; 4 the channel, or '' if it does not wait; 5 how many channels
+--   may watch; 6 for how many seconds a channel counts as watching; from 7 on, a new delivery tag
+--   for each message.
+-- Returns {list, message, delivery tag} for each message, and 1 if the channel may watch. The
+-- message is nil if it was moved to the list `undecodable`. If a client sends the same command
+-- again, because the answer was late, it gets no messages.
 
 local taken = {}
 if redis.call('HEXISTS', KEYS[2], ARGV[7]) == 1 then return {taken, 0} end

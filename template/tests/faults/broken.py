@@ -38,25 +38,26 @@ class BrokenProcess:
         return self.process.exits[0][0] - self.since if self.process.exits else None
 
 
-Ward = dict[str, BrokenProcess | str]  # by the failure; a text is the reason why it is missing
+BrokenProcesses = dict[str, BrokenProcess | str]
+"""The processes by their failures. A text is the reason why a process is missing."""
 
 
 @contextmanager
-def opened(broker: Server) -> Iterator[Ward]:
+def start_broken(broker: Server) -> Iterator[BrokenProcesses]:
     """Start five processes, and break each in another way."""
     with ExitStack() as stack:
-        frozen, hung, deaf = (stack.enter_context(System(broker)) for _ in range(3))
-        systems = [frozen, hung, deaf]
+        frozen, hung, idle = (stack.enter_context(System(broker)) for _ in range(3))
+        systems = [frozen, hung, idle]
         for system in systems:
             system.worker()
         frozen.beat()
-        ward: Ward = {}
+        processes: BrokenProcesses = {}
         try:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="faults-")))
             directory.chmod(0o755)
             database = stack.enter_context(PostgreSQL(directory / "database"))
         except pytest.skip.Exception as missing:
-            ward["a Beat without its database"] = str(missing)
+            processes["a Beat without its database"] = str(missing)
         else:
             alone = stack.enter_context(System(broker, database=database))
             alone.beat()
@@ -64,20 +65,20 @@ def opened(broker: Server) -> Iterator[Ward]:
         for system in systems:
             system.wait_ready()
 
-        def admit(name: str, system: System, role: str = "worker") -> None:
-            ward[name] = BrokenProcess(system, system.processes[role], role)
+        def add(name: str, system: System, role: str = "worker") -> None:
+            processes[name] = BrokenProcess(system, system.processes[role], role)
 
         frozen.processes["worker"].send(signal.SIGSTOP)
-        admit("a frozen worker", frozen)
+        add("a frozen worker", frozen)
         frozen.processes["beat"].send(signal.SIGSTOP)
-        admit("a frozen Beat", frozen, "beat")
+        add("a frozen Beat", frozen, "beat")
         hung.app.control.broadcast("hang", destination=[hung.node()])
-        admit("a hung worker", hung)
-        deaf.app.control.broadcast("go_deaf", destination=[deaf.node()])
+        add("a hung worker", hung)
+        idle.app.control.broadcast("stop_consuming", destination=[idle.node()])
         for number in range(5):
-            deaf.app.send_task(f"{APP}.tasks.work", [number])
-        admit("a deaf worker", deaf)
+            idle.app.send_task(f"{APP}.tasks.work", [number])
+        add("a worker that takes no messages", idle)
         if len(systems) > 3:
             database.end(signal.SIGINT)
-            admit("a Beat without its database", alone, "beat")
-        yield ward
+            add("a Beat without its database", alone, "beat")
+        yield processes

@@ -13,7 +13,7 @@ OTHERS = ("tests/faults", "tests", "apps/pipeline/tests/test_checks.py")
 SIDE_BY_SIDE = ("-n", "3", "--dist", "load", "--maxschedchunk", "1")
 
 
-def short_round(project: Path) -> None:
+def run_fault_tests(project: Path) -> None:
     """Run the fault tests of the project, several at a time, and print their tables."""
 
     def part(*arguments: str) -> str:
