@@ -7,7 +7,7 @@ from celery import current_app
 from kombu import Connection
 from redis import Redis
 
-from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis import acks, unacked
 
 
 @pytest.fixture
@@ -15,6 +15,7 @@ def redis(broker_url: str) -> Iterator[Redis]:
     with Redis.from_url(broker_url) as client:
         client.flushdb()
         yield client
+        client.flushdb()
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def link(broker_url: str, redis: Redis) -> Iterator[Connection]:
 @pytest.fixture(autouse=True)
 def nothing_left() -> None:
     """Forget the messages that channels of earlier tests have left. Later channels return them."""
-    unacked.to_acknowledge.clear()
+    acks.to_acknowledge.clear()
     unacked.to_return.clear()
 
 

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from apps.pipeline.broker.embedded import server
-from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis import acks, unacked
 from apps.pipeline.broker.redis.channel import AtomicTakeMixin
 from apps.pipeline.broker.redis.transport import (
     Channel,
@@ -318,12 +318,12 @@ def test_a_failed_acknowledgement_is_repeated_later(tmp_path: Path) -> None:
         message: Any = QUEUE(link.default_channel).get()
         broker.close()
         message.ack()
-        assert unacked.to_acknowledge == {message.delivery_tag}
+        assert acks.to_acknowledge == {message.delivery_tag}
         link.collect()
     with server(tmp_path) as url, connect(url) as link:
         assert found(link) == []
         assert unacknowledged(link) == []
-        assert not unacked.to_acknowledge
+        assert not acks.to_acknowledge
 
 
 def test_a_message_that_no_worker_runs_is_returned(broker_url: str) -> None:

@@ -13,7 +13,7 @@ from kombu.transport import redis as kombu
 from redis import Redis
 
 from apps.pipeline.broker.embedded import server
-from apps.pipeline.broker.redis import lease, unacked
+from apps.pipeline.broker.redis import acks, lease, unacked
 from apps.pipeline.broker.redis.server import unsupported
 from apps.pipeline.broker.redis.transport import Transport, keep_started
 from apps.pipeline.tests.messages import QUEUE, send
@@ -132,7 +132,7 @@ def test_a_task_that_continues_keeps_its_message(
     link.collect()
     assert redis.hlen("unacked") == 1
     message.ack()
-    assert unacked.to_acknowledge == {message.delivery_tag}
+    assert acks.to_acknowledge == {message.delivery_tag}
     with Connection(broker_url) as other:
         other.connect()
     assert not redis.exists("unacked", "unacked_index", "celery")

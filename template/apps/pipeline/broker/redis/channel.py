@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from kombu.utils.json import loads
 
-from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis import acks, unacked
 from apps.pipeline.broker.redis.polling import PollingMixin
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class AtomicTakeMixin(PollingMixin):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.offered: set[str] = set()  # delivery tags in the command that was sent to Redis
+        self.acknowledging: list[str] = []  # delivery tags that the same command acknowledges
         self.recorded: set[str] = set()  # delivery tags of messages that Redis has returned
         self.unrecorded: set[str] = set()  # queues whose messages need no acknowledgement
         self.name = str(uuid4())
@@ -35,7 +36,7 @@ class AtomicTakeMixin(PollingMixin):
 
     def repeat_failed(self) -> None:
         """Repeat the commands that failed on a lost connection, at most once a second."""
-        failed = unacked.to_acknowledge or unacked.to_return
+        failed = acks.to_acknowledge or unacked.to_return
         if failed and time.monotonic() > self.repeated_at + 1:
             self.repeated_at = time.monotonic()
             self.qos.repeat_failed()
@@ -132,8 +133,16 @@ class AtomicTakeMixin(PollingMixin):
         if self.phase in (self.WATCHING, self.SLEEPING):
             self._in_poll = None  # the answer contains no message
         try:
+            if self.connection is not None:  # not closed before
+                self.qos.acknowledge(self.qos.take_collected())
             super().close()  # type: ignore[misc]
         finally:
-            unacked.return_to_queue(*self.offered, search=True)
+            self.repeat_unanswered()
             unacked.return_to_queue(*self.recorded)
-            self.offered, self.recorded = set(), set()
+            self.recorded = set()
+
+    def repeat_unanswered(self) -> None:
+        """Repeat what a command without an answer should do, on the next connection."""
+        acks.to_acknowledge.update(self.acknowledging)
+        unacked.return_to_queue(*self.offered, search=True)
+        self.offered, self.acknowledging = set(), []

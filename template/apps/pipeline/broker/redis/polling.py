@@ -50,6 +50,7 @@ class PollingMixin:
     next_phase = TAKING
     tracks = False  # whether Redis can send push messages
     offered: set[str]  # delivery tags in the command that was sent to Redis
+    acknowledging: list[str]  # delivery tags that the same command acknowledges
     unrecorded: set[str]  # queues whose messages need no acknowledgement
 
     def full_name(self: Any, key: str) -> str:
@@ -59,15 +60,24 @@ class PollingMixin:
         return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
 
     def _take(
-        self: Any, queues: Sequence[str], tags: Sequence[str], flags: str, watcher: str = ""
+        self: Any,
+        queues: Sequence[str],
+        tags: Sequence[str],
+        flags: str,
+        watcher: str = "",
+        acknowledged: Sequence[str] = (),
     ) -> list[Any]:
-        """A command that takes messages. `flags` has a 1 for each queue to record, else a 0."""
+        """A command that acknowledges messages and takes some for these new delivery tags.
+
+        `flags` has a 1 for each queue whose messages are recorded, else a 0.
+        """
         worker = lease.worker() if lease.held() else ""
         lists = self._lists(queues)
         keys = [self.unacked_index_key, self.unacked_key, unacked.UNDECODABLE, *lease.keys(worker)]
         keys = [self.full_name(key) for key in (*keys, *watch_keys(frozenset(lists)), *lists)]
         flags *= len(self.priority_steps)
-        arguments = [worker, lease.SECONDS, flags, watcher, WATCHERS, WATCH_TIME, *tags]
+        arguments = [worker, lease.SECONDS, flags, watcher, WATCHERS, WATCH_TIME]
+        arguments += [len(acknowledged), *acknowledged, *tags]
         return ["EVAL", scripts.TAKE, len(keys), *keys, *arguments]
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
@@ -85,12 +95,14 @@ class PollingMixin:
             _, wake = watch_keys(frozenset(self._lists(queues)))
             commands = [["BLPOP", self.full_name(wake), self.brpop_timeout]]
         else:
-            unacked.return_to_queue(*self.offered, search=True)  # of a command without an answer
+            self.repeat_unanswered()
             room = min(self.qos.can_consume_max_estimate() or 1, MAX_MESSAGES)
             self.offered = {str(uuid4()) for _ in range(room)}
             flags = "".join("0" if queue in self.unrecorded else "1" for queue in queues)
             commands = [["CLIENT", "TRACKING", "OFF"]] if self.tracks else []
-            commands += [self._take(queues, [*self.offered], flags, self.name)]
+            self.acknowledging = self.qos.take_collected()
+            tags = [*self.offered]
+            commands += [self._take(queues, tags, flags, self.name, self.acknowledging)]
         # A health check could open a new socket, which the event loop does not know.
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
 
@@ -127,7 +139,7 @@ class PollingMixin:
                 connection.read_response(**options)  # CLIENT TRACKING
                 self.tracks = False
             taken, may_watch = connection.read_response(**options)
-            self.offered = set()
+            self.offered, self.acknowledging = set(), []
             if not taken:
                 self.next_phase = self.LOOKING if may_watch else self.SLEEPING
             return taken

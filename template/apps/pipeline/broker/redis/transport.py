@@ -1,5 +1,6 @@
 """The transports that `apps.pipeline.application` registers for the schemes of Redis URLs."""
 
+import threading
 import time
 from typing import Any
 
@@ -25,10 +26,13 @@ class Poller(kombu.MultiChannelPoller):
 
     _channels: set[Any]
     restored_at = 0.0
+    thread: int | None = None  # of the event loop
 
     def on_poll_start(self) -> None:
+        self.thread = threading.get_ident()
         super().on_poll_start()
         for channel in self._channels:
+            channel.qos.acknowledge(channel.qos.take_collected())  # what no command contained
             channel.check_queues_again()
 
     def maybe_restore_messages(self) -> None:

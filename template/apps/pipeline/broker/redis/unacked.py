@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from kombu.transport import redis as kombu
 from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from apps.pipeline.broker.redis import lease, scripts
+from apps.pipeline.broker.redis.acks import AcknowledgeMixin, to_acknowledge
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,9 @@ SEARCH_TIME = 60
 BATCH = 200
 RETURN_TIME = 1
 
-# Commands that failed on a lost connection, to repeat on the next one: delivery tags, and until
-# when to search for a message. They belong to the process, because a channel ends with its
-# connection. Kombu does not repeat them. Seen in kombu 5.7.0 (not reported yet). Once fixed, delete
-# these two, `ack` and `repeat_failed`.
-to_acknowledge: set[str] = set()
+# Delivery tags of messages to return on the next connection, because the command failed on a lost
+# one, and until when to search for each message. Kombu does not repeat these commands. Seen in
+# kombu 5.7.0 (not reported yet). Once fixed, delete this, `to_acknowledge` and `repeat_failed`.
 to_return: dict[str, float] = {}
 
 
@@ -45,7 +43,7 @@ def return_to_queue(*delivery_tags: str, search: bool = False) -> None:
     to_return.update(dict.fromkeys(delivery_tags, until))
 
 
-class QoS(kombu.QoS):
+class QoS(AcknowledgeMixin):
     """Unacknowledged messages, each recorded in Redis with a unique delivery tag.
 
     A message gets a new tag each time it is taken, so that a worker cannot acknowledge a message
@@ -68,14 +66,6 @@ class QoS(kombu.QoS):
             virtual.QoS.append(self, message, delivery_tag)
         else:  # a broadcast message, which was not in a list
             super().append(message, delivery_tag)
-
-    def ack(self, delivery_tag: str) -> None:
-        try:
-            self._remove_from_indices(delivery_tag).execute()
-        except (RedisError, OSError) as error:
-            to_acknowledge.add(delivery_tag)
-            logger.warning("Message %s will be acknowledged later: %s", delivery_tag, error)
-        virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         if not requeue:
@@ -189,9 +179,9 @@ class QoS(kombu.QoS):
 
     def repeat_failed(self) -> None:
         """Repeat the commands that failed on a lost connection. Raises connection errors."""
-        for tag in [*to_acknowledge]:
-            self._remove_from_indices(tag).execute()
-            to_acknowledge.discard(tag)
+        if tags := [*to_acknowledge]:
+            self.remove_records(tags)
+            to_acknowledge.difference_update(tags)
         with self.channel.conn_or_acquire() as redis:
             found = set(self._return([*reversed(to_return)], redis))
         for tag, until in [*to_return.items()]:
