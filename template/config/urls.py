@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
-    # The page of the pipeline for staff, also in production. See docs/page.md.
+    # The page of the pipeline for staff and in production. See docs/page.md.
     # path("admin/pipeline/", include("apps.pipeline.status.urls")),
     path("admin/", admin.site.urls),
     # healthz and readyz for probes, and the page of the pipeline with local settings.

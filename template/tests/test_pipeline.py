@@ -16,6 +16,7 @@ from kombu import Queue
 from pytest_django import Settings
 
 from apps.pipeline.broker.queues import declared
+from apps.pipeline.broker.redis.transport import Transport
 from apps.pipeline.liveness import heartbeat
 from apps.pipeline.status.queues import queues
 from apps.pipeline.status.trace import follow, trace
@@ -150,6 +151,19 @@ def test_without_events_the_trace_has_the_result(
     assert [step.name for step in seen.steps][1:] == ["broker, worker and back, without events"]
     failed = trace(fail, timeout=WAIT_TIMEOUT)
     assert (failed.ok, failed.outcome) == (False, "ValueError('no such shop')")
+
+
+def test_on_sqs_the_trace_creates_no_receiver_of_events(
+    live_worker: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it creates a queue that nobody deletes")
+
+    monkeypatch.setattr(Transport, "driver_type", "sqs")
+    monkeypatch.setattr(live_worker.events, "Receiver", refuse)
+    seen = trace(echo, "Hello", timeout=WAIT_TIMEOUT)
+    assert (seen.ok, seen.outcome) == (True, "Hello")
+    assert [step.name for step in seen.steps][1:] == ["broker, worker and back, without events"]
 
 
 def test_a_worker_answers_what_it_does(live_worker: Celery) -> None:

@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -14,6 +13,7 @@ from celery.exceptions import TimeoutError as NoResultError
 from celery.result import AsyncResult
 
 from apps.pipeline.outbox.direct import directly
+from apps.pipeline.status.events import events
 from apps.pipeline.status.parts import Part
 from apps.pipeline.tasks import ping
 
@@ -137,33 +137,28 @@ def _follow(
         if event.get("uuid") == seen.task_id and event["type"] in STEPS:
             news.append(event)
 
-    with current_app.connection_for_read() as connection:
-        receiver = current_app.events.Receiver(connection, handlers={"*": note})
-        with receiver.consumer_context(wakeup=False) as (event_connection, _, _):
-            with suppress(TimeoutError):  # on Redis this starts the subscription
-                event_connection.drain_events(timeout=0.2)
-            clicked = time.time()
-            with directly():
-                result = task.apply_async(args, task_id=seen.task_id)
-            seen.events += [("clicked", clicked), ("task-sent", time.time())]
-            traced.appendleft(seen)
-            yield seen
-            deadline = time.monotonic() + timeout
-            while not FINAL_EVENTS & {last.get("type")} and time.monotonic() < deadline:
-                try:
-                    event_connection.drain_events(timeout=0.2)
-                except TimeoutError:
-                    silent += not last and _is_stored(result)
-                    if silent > 2:  # the events of a busy worker can be late
-                        break
-                while news:
-                    event = news.pop(0)
-                    if event["type"] == "task-sent":
-                        seen.events[1] = ("task-sent", event["timestamp"])
-                        continue
-                    last = event
-                    seen.events.append((last["type"], last["timestamp"]))
-                    yield seen
+    with events(note) as wait:
+        wait()  # on Redis this starts the subscription
+        clicked = time.time()
+        with directly():
+            result = task.apply_async(args, task_id=seen.task_id)
+        seen.events += [("clicked", clicked), ("task-sent", time.time())]
+        traced.appendleft(seen)
+        yield seen
+        deadline = time.monotonic() + timeout
+        while not FINAL_EVENTS & {last.get("type")} and time.monotonic() < deadline:
+            if not wait():
+                silent += not last and _is_stored(result)
+                if silent > 2:  # the events of a busy worker can be late
+                    break
+            while news:
+                event = news.pop(0)
+                if event["type"] == "task-sent":
+                    seen.events[1] = ("task-sent", event["timestamp"])
+                    continue
+                last = event
+                seen.events.append((last["type"], last["timestamp"]))
+                yield seen
     _conclude(seen, result, last, timeout)
     yield seen
 

@@ -45,7 +45,8 @@ class AcknowledgeMixin(kombu.QoS):
         """Whether this runs in the event loop of a worker that takes messages."""
         channel = self.channel
         return (
-            bool(channel.active_queues)
+            not channel.closed
+            and bool(channel.active_queues)
             and channel.connection.cycle.thread == threading.get_ident()
             and lease.held()
         )

@@ -32,7 +32,8 @@ class Poller(kombu.MultiChannelPoller):
         self.thread = threading.get_ident()
         super().on_poll_start()
         for channel in self._channels:
-            channel.qos.acknowledge(channel.qos.take_collected())  # what no command contained
+            if channel.qos.collected:  # no command that takes messages was sent
+                channel.qos.acknowledge(channel.qos.take_collected())
             channel.check_queues_again()
 
     def maybe_restore_messages(self) -> None:
