@@ -65,9 +65,10 @@ class Command(BaseCommand):
     def _port(self) -> int:
         """The port of the web server: `PORT` if it is set, else 8000 or the next free port."""
         if wanted := os.environ.get("PORT"):
-            if not wanted.isdigit() or free_port(int(wanted)) != int(wanted):
+            port = int(wanted) if wanted.isdigit() else 0
+            if not 0 < port < 2**16 or free_port(port) != port:
                 raise CommandError(f"PORT={wanted} cannot be used: set it to a free port.")
-            return int(wanted)
+            return port
         port = free_port(8000)
         if port != 8000:
             self.stdout.write(self.style.WARNING(f"Port 8000 is in use. The page uses {port}."))
