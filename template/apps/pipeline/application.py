@@ -5,11 +5,12 @@ from typing import Any
 from celery import Celery
 from celery.app.backends import BACKEND_ALIASES
 from celery.app.task import Task
-from celery.signals import import_modules, task_prerun
+from celery.signals import celeryd_after_setup, import_modules, task_prerun
 from kombu.transport import TRANSPORT_ALIASES
 
 from apps.pipeline.conf import read_settings_directly
 from apps.pipeline.logs.ids import on_start
+from apps.pipeline.worker.memory import freeze
 
 TRANSPORTS = {
     "amqp": "apps.pipeline.broker.amqp:AMQPTransport",
@@ -37,7 +38,7 @@ def install(app: Celery) -> None:
 
     Call it before the application is used. The transports and result backends apply to all
     applications of the process, because kombu and Celery have one table of URL schemes each. The
-    class of requests and the signal apply to them too.
+    class of requests and the signals apply to them too.
     """
     TRANSPORT_ALIASES.update(TRANSPORTS)
     BACKEND_ALIASES.update(RESULT_BACKENDS)
@@ -47,6 +48,7 @@ def install(app: Celery) -> None:
     # For all tasks, even those with a base class from a library.
     Task.Request = "apps.pipeline.worker.request:Request"
     task_prerun.connect(on_start)
+    celeryd_after_setup.connect(freeze)
     app.steps["worker"].update(WORKER_STEPS)
     app.steps["consumer"].update(CONSUMER_STEPS)
     app.on_after_configure.connect(read_settings_directly)

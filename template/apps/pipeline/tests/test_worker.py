@@ -1,3 +1,4 @@
+import gc
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from celery import Celery
 from celery.app.control import Inspect
 from celery.concurrency import solo
+from celery.signals import celeryd_after_setup
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
 from kombu import Connection, Queue
@@ -32,6 +34,15 @@ from apps.pipeline.worker.timeouts import WorkerTimeouts
 WAIT_TIMEOUT = 60  # seconds
 STUCK_AFTER = 600  # seconds, so that a pause of the machine does not count
 REFUSED_WITHIN = 15  # seconds; a web process needs one on a machine that is not busy, a worker 30
+
+
+def test_a_worker_shares_memory_with_its_processes() -> None:
+    gc.unfreeze()
+    celeryd_after_setup.send(sender="one@here", instance=None, conf=None)  # before it is forked
+    try:
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def parent_of(app: Celery) -> SimpleNamespace:
