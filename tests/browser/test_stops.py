@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from support.browser import START_TIMEOUT, Project, card, expect_state
+from support.browser import SHOWN_TIMEOUT, START_TIMEOUT, Project, card, expect_state
 
 pytestmark = pytest.mark.live("chromium", "pg_ctl")
 
@@ -48,4 +48,11 @@ def test_a_database_that_stops_is_shown_and_recovers(project: Project, page: Pag
     assert Axe().run(page).violations_count == 0
     project.database.start()
     expect_state(page, "Database", "alive")
+    expect(page.locator("#summary")).to_contain_text("Everything works", timeout=START_TIMEOUT)
+
+
+def test_a_web_process_that_does_not_answer_is_shown(page: Page) -> None:
+    page.route("**/?live", lambda _: None)  # the request is never answered
+    expect(page.locator("#summary")).to_contain_text("Web does not answer", timeout=SHOWN_TIMEOUT)
+    page.unroute_all(behavior="ignoreErrors")
     expect(page.locator("#summary")).to_contain_text("Everything works", timeout=START_TIMEOUT)

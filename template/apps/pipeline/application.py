@@ -43,6 +43,7 @@ def install(app: Celery) -> None:
     TRANSPORT_ALIASES.update(TRANSPORTS)
     BACKEND_ALIASES.update(RESULT_BACKENDS)
     app.amqp_cls = "apps.pipeline.broker.queues:AMQP"
+    app.control_cls = "apps.pipeline.broker.control:Control"
     app.task_cls = "apps.pipeline.worker.task:Task"
     app.events.dispatcher_cls = "apps.pipeline.worker.history:Dispatcher"
     # For all tasks, even those with a base class from a library.

@@ -46,7 +46,11 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
         # Celery prefers these to `conf`. Seen in celery 5.7.0 (celery #4284). Delete once fixed.
         monkeypatch.delenv(name, raising=False)
     app = Celery(
-        "live", amqp=project_app.amqp_cls, task_cls=project_app.task_cls, set_as_current=False
+        "live",
+        amqp=project_app.amqp_cls,
+        control=project_app.control_cls,
+        task_cls=project_app.task_cls,
+        set_as_current=False,
     )
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(

@@ -2,6 +2,7 @@
 "use strict";
 
 const PAUSE = 2500; // milliseconds between the end of one answer and the next question
+const TIMEOUT = 10000; // milliseconds until web counts as not answering
 const LIT = 350; // milliseconds for which a part is lit, because a task is faster than eyes
 const shown = new Map(); // the HTML of each section as the server sent it
 const summary = document.getElementById("summary");
@@ -18,7 +19,8 @@ function replace(section, fresh) {
 }
 
 async function refresh() {
-  const answer = await fetch("?live", { headers: { Accept: "text/html" } });
+  const options = { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(TIMEOUT) };
+  const answer = await fetch("?live", options);
   if (answer.redirected) return location.reload(); // the session has ended
   if (!answer.ok) throw new Error(answer.statusText);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");

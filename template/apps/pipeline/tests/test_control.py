@@ -1,0 +1,40 @@
+"""Commands for workers, while the broker stops."""
+
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from apps.pipeline.broker.embedded import server
+from config.celery import app as project_app
+
+WAIT_TIMEOUT = 60  # seconds
+
+
+@pytest.mark.parametrize("command", ["ping", "revoke"])
+def test_a_command_fails_if_the_broker_has_stopped(tmp_path: Path, command: str) -> None:
+    errors = list[Exception]()
+
+    def send() -> None:
+        try:
+            app.control.ping() if command == "ping" else app.control.revoke("the-id")
+        except Exception as error:  # each client library has its own errors
+            errors.append(error)
+
+    with ExitStack() as broker:
+        url = broker.enter_context(server(tmp_path))
+        app = Celery("commands", broker=url, control=project_app.control_cls, set_as_current=False)
+        app.conf.broker_transport_options = {"max_retries": 1, "interval_start": 0}
+        assert app.control.ping(timeout=0.1) == []
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(WAIT_TIMEOUT)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    app.close()
+
+
+def test_workers_answer(live_worker: Celery) -> None:
+    assert live_worker.control.ping(timeout=WAIT_TIMEOUT, limit=1)
