@@ -6,9 +6,7 @@ worker does not wait for the answer to an acknowledgement. Kombu sends five comm
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from kombu.transport import redis as kombu
@@ -32,7 +30,7 @@ class AcknowledgeMixin(kombu.QoS):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.collected: deque[str] = deque()  # delivery tags
+        self.collected: list[str] = []  # delivery tags
 
     def ack(self, delivery_tag: str) -> None:
         if self._is_in_loop():
@@ -53,10 +51,7 @@ class AcknowledgeMixin(kombu.QoS):
 
     def take_collected(self) -> list[str]:
         """The collected delivery tags, which the caller has to acknowledge."""
-        tags = []
-        with suppress(IndexError):
-            while True:
-                tags.append(self.collected.popleft())
+        tags, self.collected = self.collected, []
         return tags
 
     def acknowledge(self, tags: Iterable[str]) -> None:
@@ -70,9 +65,9 @@ class AcknowledgeMixin(kombu.QoS):
             for tag in tags:
                 logger.warning("Message %s will be acknowledged later: %s", tag, error)
 
-    def remove_records(self, tags: Iterable[str]) -> None:
-        """Remove the records of messages. Raises connection errors."""
+    def remove_records(self, tags: Iterable[str], client: Any = None) -> None:
+        """Remove the records of messages, or add this to a pipeline. Raises connection errors."""
         names = (self.unacked_index_key, self.unacked_key, lease.keys(lease.worker())[2])
         keys = [self.channel.full_name(name) for name in names]
-        with self.channel.conn_or_acquire() as redis:
+        with self.channel.conn_or_acquire(client) as redis:
             redis.eval(scripts.ACKNOWLEDGE, len(keys), *keys, *tags)

@@ -82,16 +82,13 @@ class QoS(AcknowledgeMixin):
         """Move a message that cannot be decoded to another list."""
         with self.pipe_or_acquire() as pipe:
             pipe.lpush(UNDECODABLE, content)
-            self._remove_from_indices(delivery_tag, pipe).execute()
+            self.remove_records([delivery_tag], pipe)
+            pipe.execute()
 
     def keep(self, delivery_tag: str) -> None:
         """Keep a message when its channel closes, because its task continues."""
         # Kombu returns it. Seen in kombu 5.7.0 (not reported yet). Delete this once fixed.
         self._delivered.pop(delivery_tag, None)
-
-    def _remove_from_indices(self, delivery_tag: str, pipe: Any = None) -> Any:
-        pipe = super()._remove_from_indices(delivery_tag, pipe)  # type: ignore[misc]
-        return pipe.srem(lease.keys(lease.worker())[2], delivery_tag)
 
     def restore_visible(self, start: int = 0, num: int = 0, interval: int = 10) -> None:
         """Return the messages of workers whose lease, or visibility timeout, has ended."""
