@@ -93,14 +93,24 @@ def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Sent:
     return sent
 
 
-def tick_until_sent(scheduler: Any, sent: Sent, longer: float) -> None:
-    """Tick until a task was sent, and then for so many seconds."""
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not sent:
-        assert time.monotonic() < deadline
-        scheduler.tick()
-    deadline = time.monotonic() + longer
-    while time.monotonic() < deadline:
+class Clock:
+    """The time that a scheduler, its entries and `Once` read."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+
+
+@pytest.fixture
+def clock(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(app, "now", lambda: clock.time)
+    monkeypatch.setattr(Once, "now", lambda _: clock.time)
+    return clock
+
+
+def tick(scheduler: Any) -> None:
+    """Tick often enough to send a due task, and to send it again if it is still due."""
+    for _ in range(3):
         scheduler.tick()
 
 
@@ -111,6 +121,10 @@ def in_memory(monkeypatch: pytest.MonkeyPatch, *declarations: Schedule) -> None:
 
 def every_hour() -> Schedule:
     return Schedule(name="Knead", task="bakery.knead", when=timedelta(hours=1))
+
+
+def open_in_an_hour() -> Schedule:
+    return Schedule(name="Open", task="bakery.open", when=NOON + timedelta(hours=1))
 
 
 class TestLeader:
@@ -252,16 +266,17 @@ class TestOnce:
         app: Celery,
         turn: Turn,
         sent: Sent,
+        clock: Clock,
         runtime: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        soon = timezone.now() + timedelta(seconds=0.3)
-        in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=soon))
-        for _ in range(3):
+        in_memory(monkeypatch, open_in_an_hour())
+        for expected in ([], ["bakery.open"], ["bakery.open"]):
             scheduler = PersistentScheduler(app, schedule_filename=str(runtime / "schedule"))
-            tick_until_sent(scheduler, sent, longer=0.3)
+            tick(scheduler)
             scheduler.close()
-        assert sent == ["bakery.open"]
+            assert sent == expected
+            clock.time += timedelta(hours=1)
 
 
 @pytest.mark.skipif(not IN_THE_DATABASE, reason="the schedule is not in the database")
@@ -557,6 +572,12 @@ class TestRedBeat:
             client.flushdb()
         app.close()
 
+    @pytest.fixture
+    def clock(self, redbeat: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        for name in ("default_now", "_default_now"):
+            monkeypatch.setattr(redbeat.Entry, name, lambda _: clock.time)
+        return clock
+
     @pytest.mark.parametrize(
         "when",
         [
@@ -600,30 +621,38 @@ class TestRedBeat:
             redbeat.Entry.from_key(keys["Knead"], app=app)
 
     def test_a_schedule_that_runs_once_is_not_repeated_after_restarts(
-        self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
+        self,
+        redbeat: Any,
+        app: Celery,
+        sent: Sent,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        soon = timezone.now() + timedelta(seconds=0.3)
-        in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=soon))
-        for _ in range(3):
+        in_memory(monkeypatch, open_in_an_hour())
+        for expected in ([], ["bakery.open"], ["bakery.open"]):
             scheduler = redbeat.RedBeatScheduler(app)
-            tick_until_sent(scheduler, sent, longer=1.2)
+            tick(scheduler)
             scheduler.close()
-        assert sent == ["bakery.open"]
+            assert sent == expected
+            clock.time += timedelta(hours=1)
 
     def test_a_run_that_the_broker_did_not_accept_is_undone(
-        self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
+        self,
+        redbeat: Any,
+        app: Celery,
+        sent: Sent,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        soon = timezone.now() + timedelta(seconds=0.3)
-        in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=soon))
-        sent.down = True
+        in_memory(monkeypatch, open_in_an_hour())
         scheduler = redbeat.RedBeatScheduler(app)
-        deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline:
-            scheduler.tick()
-            time.sleep(0.1)
+        tick(scheduler)
+        clock.time += timedelta(hours=1)
+        sent.down = True
+        tick(scheduler)
         assert sent == []
         sent.down = False
-        tick_until_sent(scheduler, sent, longer=0)
+        tick(scheduler)
         scheduler.close()
         assert sent == ["bakery.open"]
 
