@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from celery import Celery
-from celery.contrib.testing.worker import start_worker
+from celery.contrib.testing.worker import TestWorkController, start_worker
 from django.db import connection
 from pytest_django import Settings
 
@@ -78,12 +79,33 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
         project_app.set_default()
 
 
+class Worker(TestWorkController):
+    """A worker that stops at once. The event loop of an idle worker would wait for up to 1 s."""
+
+    def on_consumer_ready(self, consumer: Any) -> None:
+        super().on_consumer_ready(consumer)
+        if consumer.hub:
+            consumer.hub.call_repeatedly(0.05, lambda: None)
+
+
+@contextmanager
+def worker_thread(app: Celery, **options: Any) -> Iterator[None]:
+    """Run a worker in a thread of this process."""
+    with start_worker(
+        app,
+        pool="solo",
+        perform_ping_check=False,
+        shutdown_timeout=STOP_TIMEOUT,
+        WorkController=Worker,
+        **options,
+    ):
+        yield
+
+
 @pytest.fixture
 def live_worker(live_app: Celery, transactional_db: None) -> Iterator[Celery]:
     """A real worker in a thread. It runs the tasks that `task.delay()` sends."""
-    with start_worker(
-        live_app, pool="solo", perform_ping_check=False, shutdown_timeout=STOP_TIMEOUT
-    ):
+    with worker_thread(live_app):
         yield live_app
 
 

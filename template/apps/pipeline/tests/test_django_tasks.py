@@ -12,7 +12,6 @@ from asgiref.sync import async_to_sync
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import Celery, states
-from celery.contrib.testing.worker import start_worker
 from django.apps import apps
 from django.db import transaction
 from kombu import Queue
@@ -21,6 +20,7 @@ from pytest_django import Settings
 
 from apps.pipeline import django_tasks
 from apps.pipeline.broker.backlog import waiting
+from apps.pipeline.testing import worker_thread
 from config.celery import app as project_app
 
 if not django_tasks.is_available():
@@ -254,9 +254,7 @@ class TestSending:
     ) -> None:
         for priority in (-100, -1, 0):
             last = note.using(priority=priority).enqueue(str(priority))
-        with start_worker(
-            live_app, pool="solo", perform_ping_check=False, shutdown_timeout=WAIT_TIMEOUT
-        ):
+        with worker_thread(live_app):
             finished(last)
             deadline = time.monotonic() + WAIT_TIMEOUT
             while len(done) < 3 and time.monotonic() < deadline:

@@ -145,24 +145,24 @@ class TestKept:
             bake.delay(1)
         assert not FailedTask.objects.exists()
 
-    @pytest.mark.parametrize("task", [burn, prove, spoil])
-    def test_a_task_of_which_the_main_process_learns(
-        self, live_app: Celery, transactional_db: None, broker_url: str, tmp_path: Path, task: Any
+    def test_tasks_of_which_the_main_process_learns(
+        self, live_app: Celery, transactional_db: None, broker_url: str, tmp_path: Path
     ) -> None:
-        arguments = [1] if task is prove else []
         include = ("--include", __name__, "--concurrency", "1")
         with running("worker", *include, broker=broker_url, directory=tmp_path):
-            sent = task.apply_async(arguments)
-            [row] = kept()
-        reasons = {
-            burn.name: Reason.KILLED,
-            prove.name: Reason.TIME_LIMIT,
-            spoil.name: Reason.ERROR,
+            expected = {
+                spoil.delay().id: (Reason.ERROR, []),
+                burn.delay().id: (Reason.KILLED, []),
+                prove.delay(1).id: (Reason.TIME_LIMIT, [1]),
+            }
+            rows = {row.task_id: row for row in kept(len(expected))}
+        assert {key: row.reason for key, row in rows.items()} == {
+            key: reason for key, (reason, _) in expected.items()
         }
-        assert (row.task_id, row.reason) == (sent.id, reasons[task.name])
-        assert row.queue == live_app.conf.task_default_queue
-        assert row.attempts == 1
-        assert f'"args": {arguments}' in row.message
+        for key, (_, arguments) in expected.items():
+            assert rows[key].queue == live_app.conf.task_default_queue
+            assert rows[key].attempts == 1
+            assert f'"args": {arguments}' in rows[key].message
 
     def test_an_unknown_task_after_some_time(
         self, live_worker: Celery, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,6 @@ from unittest.mock import Mock
 
 import pytest
 from celery import Celery, Task, chain, shared_task
-from celery.contrib.testing.worker import start_worker
 from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
@@ -23,7 +22,7 @@ from pytest_django import Settings
 from apps.pipeline.logs import ids
 from apps.pipeline.logs.lines import Ids, LineFormatter, WithoutData
 from apps.pipeline.logs.middleware import RequestIdMiddleware
-from apps.pipeline.testing import running
+from apps.pipeline.testing import running, worker_thread
 from apps.pipeline.worker.request import Request
 
 WAIT_TIMEOUT = 60  # seconds
@@ -147,9 +146,7 @@ class TestRequests:
 class TestTasks:
     @pytest.fixture(autouse=True)
     def worker(self, live_app: Celery, transactional_db: None) -> Iterator[None]:
-        with start_worker(
-            live_app, pool="solo", perform_ping_check=False, loglevel="info", shutdown_timeout=60
-        ):
+        with worker_thread(live_app, loglevel="info"):
             yield
 
     def test_the_ids_of_request_and_schedule_reach_the_child(self, records: Records) -> None:
@@ -191,7 +188,7 @@ class TestTasks:
         assert "no connection" in failed.getMessage()
 
     def test_the_last_line_has_the_times_and_no_result(self, records: Records) -> None:
-        sent = child.apply_async([SECRET], countdown=1)
+        sent = child.apply_async([SECRET], countdown=0.3)
         [line] = wait_for(records, f"{child.name}[{sent.id}] succeeded in ")
         assert line.getMessage().endswith("s)")
         assert 0 <= vars(line)["run_time"] < WAIT_TIMEOUT

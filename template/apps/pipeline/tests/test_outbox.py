@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group, shared_task
 from celery.app.backends import BACKEND_ALIASES
-from celery.contrib.testing.worker import start_worker
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
@@ -34,6 +33,7 @@ from apps.pipeline.outbox.relay import relay
 from apps.pipeline.status import outbox, report
 from apps.pipeline.status.snapshot import snapshot
 from apps.pipeline.tasks import ping
+from apps.pipeline.testing import worker_thread
 
 TIMEOUT = 60  # seconds
 
@@ -242,7 +242,7 @@ class TestCommit:
         assert through == direct
 
     def test_a_worker_is_told_the_arguments_that_were_sent(self, app: Celery) -> None:
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=TIMEOUT):
+        with worker_thread(app):
             with transaction.atomic():
                 sums = [
                     add.delay(1, 2),
@@ -257,7 +257,7 @@ class TestCommit:
     def test_retry_and_replace_outlive_the_transaction_that_they_roll_back(
         self, app: Celery
     ) -> None:
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=TIMEOUT):
+        with worker_thread(app):
             assert second_try.apply_async().get(timeout=TIMEOUT) == 2
             assert another.apply_async().get(timeout=TIMEOUT) == 5
         names = get_user_model().objects.values_list("username", flat=True)
@@ -306,7 +306,7 @@ class TestBrokerAway:
                 chain(add.s(1), chord([add.s(1), group(add.s(2))], total.s())).apply_async(),
             ]
         back(app)
-        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=TIMEOUT):
+        with worker_thread(app):
             assert [app.AsyncResult(it.id).get(timeout=TIMEOUT) for it in sums] == [3, 5]
 
     def test_a_countdown_counts_from_when_the_task_was_sent(
