@@ -79,10 +79,11 @@ def tests(report: Path) -> list[tuple[str, ...]]:
     subprocess.run(["pytest", "-m", "containers", f"--junitxml={report}", *files], cwd=ROOT)
     cells: dict[str, dict[str, str]] = {}
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - written just now
-        what = re.sub(r"[\[\]]+", " ", case.attrib["name"].removeprefix("test_")).replace("_", " ")
+        name, _, parameters = case.attrib["name"].removeprefix("test_").rstrip("]").partition("[")
+        what = name.replace("_", " ") + (f" ({parameters})" if parameters else "")
         verdict = "" if len(case) == 0 else f" {case[0].tag}"
         file = case.attrib["classname"].split(".")[2]
-        cells.setdefault(what.strip(), {})[file] = f"{float(case.attrib['time']):.0f} s{verdict}"
+        cells.setdefault(what, {})[file] = f"{float(case.attrib['time']):.0f} s{verdict}"
     return [(what, *(row.get(file, "") for file in FILES)) for what, row in cells.items()]
 
 

@@ -31,7 +31,7 @@ def questions(configuration: Configuration, project: Path) -> str:
         "# Questions",
         "This page is generated from `copier.yml`. `copier copy --defaults` asks no question and "
         "uses the defaults. `--data name=value` answers a question on the command line. "
-        "[Switching later](../project/switching.md) explains how to change an answer in an "
+        "[Changing an answer](../project/switching.md) explains how to change an answer in an "
         "existing project.",
     ]
     for name, question in configuration.items():

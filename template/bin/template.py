@@ -75,7 +75,7 @@ def copier(*arguments: str) -> str:
     elif found := shutil.which("copier"):
         command = [found]
     else:
-        fail("Install uv, which runs Copier: python3 -m pip install uv")
+        fail("Install uv, which runs Copier: https://docs.astral.sh/uv/")
     process = subprocess.run(
         [*command, *arguments, os.path.relpath(PROJECT, directory)],
         cwd=directory,

@@ -4,9 +4,9 @@ from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
-    # The page of the pipeline for staff and in production. See docs/page.md.
+    # The status page for staff and in production. See docs/page.md.
     # path("admin/pipeline/", include("apps.pipeline.status.urls")),
     path("admin/", admin.site.urls),
-    # healthz and readyz for probes, and the page of the pipeline with local settings.
+    # healthz and readyz for probes, and the status page with local settings.
     path("", include("apps.pipeline.urls")),
 ]

@@ -55,4 +55,4 @@ def test_ctrl_c_ends_it_while_it_starts_again(dev: Terminal, project: Path) -> N
     append(project / ".env", "LOG_LEVEL=WARNING\n")
     dev.expect([CHANGED])
     dev.interrupt()
-    assert dev.log.read_text().count("The page: ") == 1
+    assert dev.log.read_text().count("Status page: ") == 1

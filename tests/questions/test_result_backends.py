@@ -72,5 +72,5 @@ def test_a_result_backend_that_cannot_work_is_refused(kind: str, answer: str, ab
 def test_the_help_names_every_result_backend_and_the_brokers_that_it_needs() -> None:
     text = QUESTIONS["result_backend"]["help"]
     assert all(name in text for name in ("redis", "django-db", "rpc", "none", "URL"))
-    assert "redis is the Redis that is also the broker." in text
+    assert "redis stores results in the broker's Redis." in text
     assert "rpc needs an amqp broker." in text

@@ -83,5 +83,5 @@ def test_copier_asks_for_a_slug_if_the_name_has_no_latin_letters(
 ) -> None:
     project = tmp_path / "shop"
     arguments = [*settled("project_name", "project_slug"), "--data=project_name=日本の店"]
-    answer_questions([*arguments, questionnaire, project], ("What is its slug", "mise\r"))
+    answer_questions([*arguments, questionnaire, project], ("What is the slug", "mise\r"))
     assert recorded(project)["project_slug"] == "mise"

@@ -29,8 +29,8 @@ The tests write this page. For each allowed combination of broker, result backen
 render a project, migrate, and start worker and Beat with the documented commands. They check a task
 and its result (or that no result is stored), a retry, a chord if the result backend supports it, a
 task with an ETA, and a declared schedule that Beat sends. Then worker and Beat have to stop. The
-databases take turns. A cell is one row of the table. Two cells run at a time, and the seconds are
-those of one.
+databases take turns. A cell is one row of the table. Two rows are tested at the same time, and the
+seconds are those of one row.
 
     uv run pytest tests/live/test_matrix.py --all-cells --dist load --write-table docs/matrix.md
 

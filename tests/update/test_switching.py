@@ -195,7 +195,7 @@ def test_answers_that_do_not_work_with_the_new_broker_change_to_their_default(
     [
         (
             "broker_url=amqp://rabbitmq:5672// result_backend=redis",
-            "The choice redis is the Redis that is also the broker, but the broker is amqp.",
+            "The choice redis stores results in the broker's Redis, but the broker is amqp.",
         ),
         (
             "broker_url=amqp://rabbitmq:5672// beat_scheduler=redbeat",

@@ -58,7 +58,7 @@ class Command(BaseCommand):
         with self._broker(base, directory) as variables:
             variables |= {"RUNTIME_DIR": str(directory)}
             with _env_file(directory / "dev.env", variables):
-                self.stdout.write(self.style.SUCCESS(f"The page: http://127.0.0.1:{port}/"))
+                self.stdout.write(self.style.SUCCESS(f"Status page: http://127.0.0.1:{port}/"))
                 processes = parse_procfile((base / "Procfile").read_text()).processes
                 _run_all(processes, variables | {"PORT": str(port), "PYTHONUNBUFFERED": "1"})
 
