@@ -8,7 +8,6 @@ uv run benchmarks/stack.py --write    what it prints, as the tables of docs/cont
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
