@@ -24,6 +24,14 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = (
 if env.bool("FAULTS_CELERY_TRANSPORT", default=False):
     TRANSPORT_ALIASES["redis"] = "kombu.transport.redis:Transport"
 
+# Seconds that a sender waits for the broker. A busy machine can exceed the project's timeouts.
+if timeout := env.int("FAULTS_TIMEOUT", 0):
+    CELERY_BROKER_CONNECTION_TIMEOUT = timeout
+    CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = timeout
+    names = {"socket_timeout", "socket_connect_timeout", "answer_timeout"}
+    for name in names & CELERY_BROKER_TRANSPORT_OPTIONS.keys():
+        CELERY_BROKER_TRANSPORT_OPTIONS[name] = timeout
+
 if visibility := env.int("FAULTS_VISIBILITY", 0):
     CELERY_TASK_SOFT_TIME_LIMIT = visibility - 2
     CELERY_TASK_TIME_LIMIT = visibility - 1

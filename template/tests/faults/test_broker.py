@@ -16,7 +16,7 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
     slow = isinstance(broker, RabbitMQ)
     with System(broker, visibility=12) as system:
         worker = system.worker()
-        system.web()
+        system.web(timeout=WAIT_TIMEOUT)
         system.wait_ready()
         row.accepted = row.done = 0
         try:
@@ -40,10 +40,10 @@ def test_a_broker_restart_loses_no_task(broker: Server, row: Row) -> None:
 @pytest.mark.faults("broker restart while tasks wait for their time")
 def test_a_countdown_outlives_a_broker_restart(broker: Server, row: Row) -> None:
     """The visibility timeout is an hour, so it does not return the messages in this test."""
-    countdown = 20
+    countdown = 40
     with System(broker) as system:
         system.worker()
-        system.web()
+        system.web(timeout=WAIT_TIMEOUT)
         system.wait_ready()
         # If RabbitMQ 3.10 is killed within a second after a queue was declared, the queue does not
         # work. The first delay declares the queues, and ends before the test continues.

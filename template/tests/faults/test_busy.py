@@ -29,7 +29,7 @@ def kill_while_busy(system: System, kill: int) -> set[str]:
     system.wait_more("done", len(system.recorded("done")) + 20)
     time.sleep(random.random() * 0.1)  # noqa: S311 - no secret
     worker.end()
-    time.sleep(0.2)  # Redis may still answer a client that is gone
+    time.sleep(0.2)  # Redis may still run a command that the worker sent
     return sent
 
 

@@ -89,7 +89,7 @@ def test_a_failover_ends_no_lease(tmp_path: Path, row: Row) -> None:
 def test_clocks_do_not_matter(broker: Server, row: Row) -> None:
     """With a visibility timeout that is shorter than their difference."""
     offsets = (300, 0, -300)
-    with System(broker, visibility=60) as system:
+    with System(broker, visibility=240) as system:
         workers = [system.worker(f"by{offset}", FAULTS_CLOCK=str(offset)) for offset in offsets]
         system.wait_ready()
         for number in range(9):
@@ -115,7 +115,7 @@ def test_clocks_do_not_matter(broker: Server, row: Row) -> None:
 
 @pytest.mark.faults("workers with and without leases at one broker, both killed")
 def test_workers_of_an_earlier_release_may_share_the_broker(broker: Server, row: Row) -> None:
-    visibility, later = 20, 45
+    visibility, later = 40, 65
     with System(broker, visibility=visibility) as system:
         new = system.worker("new")
         system.wait_ready()

@@ -17,7 +17,7 @@ def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
     tasks, kills = (1000, 20) if FULL else (250, 5)
     with System(broker) as system:
         system.worker()
-        system.web()
+        system.web(timeout=WAIT_TIMEOUT)
         system.wait_ready()
         sent = system.send_through_web("work", 0, tasks)
         for kill in range(kills):
@@ -32,11 +32,11 @@ def test_a_killed_process_loses_no_task(broker: Server, row: Row) -> None:
 
 
 @pytest.mark.faults("kill -9 of the whole worker group, which its supervisor restarts")
-def test_what_a_killed_worker_ran_is_back_within_its_lease(broker: Server, row: Row) -> None:
+def test_the_tasks_of_a_killed_worker_run_again_after_its_lease(broker: Server, row: Row) -> None:
     back = lease.SECONDS + 10
     with System(broker) as system:
         worker = system.worker()
-        system.web()
+        system.web(timeout=WAIT_TIMEOUT)
         system.wait_ready()
         row.accepted = row.done = 0
         for kill in range(3 if FULL else 1):
@@ -60,7 +60,7 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
     seconds = settings.STOP_GRACE  # what the task takes: it cannot be done before the worker leaves
     with System(broker, grace=grace) as system:
         old = system.worker("old")
-        system.web()
+        system.web(timeout=WAIT_TIMEOUT)
         system.wait_ready()
         sent = system.send_through_web("work", 0, 1, seconds=seconds)
         system.wait_more("running", 0)
@@ -85,21 +85,21 @@ def test_a_deploy_returns_the_task_at_once(broker: Server, row: Row) -> None:
 
 @pytest.mark.faults("a deploy while a short task runs")
 def test_a_worker_that_stops_exits_when_its_last_task_ends(broker: Server, row: Row) -> None:
-    grace, seconds = 30, 2
+    grace, seconds = 120, 2
     with System(broker, grace=grace) as system:
-        worker = system.worker()
+        worker = system.worker(STOP_GRACE=str(grace + 30))
         system.wait_ready()
         sent = {"0": str(system.app.send_task(f"{APP}.tasks.work", [0, seconds]).id)}
         system.wait_more("running", 0)
         began = time.monotonic()
         worker.do_not_restart()
         worker.send(signal.SIGTERM)
-        code = worker.wait_end(WAIT_TIMEOUT)
+        code = worker.wait_end(grace + WAIT_TIMEOUT)
         left = time.monotonic() - began
         row.injected = f"SIGTERM, a task of {seconds} s, left after {left:.1f} s with {code}"
         row.accepted, row.done = len(sent), len(system.recorded("done"))
         assert code == 0
-        assert left < grace - 10
+        assert left < grace
         assert system.runs("done", 0) == 1
 
 
@@ -107,7 +107,7 @@ def test_a_worker_that_stops_exits_when_its_last_task_ends(broker: Server, row: 
 def test_a_poison_task_is_given_up(broker: Server, row: Row) -> None:
     with System(broker) as system:
         system.worker()
-        system.web()
+        system.web(timeout=WAIT_TIMEOUT)
         system.wait_ready()
         [poison] = system.send_through_web("poison", 0, 1).values()
         others = system.send_through_web("work", 1, 100)

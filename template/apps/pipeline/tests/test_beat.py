@@ -361,7 +361,7 @@ class TestDatabaseScheduler:
         deadline = time.monotonic() + 60
         while "bakery.knead" not in sent and time.monotonic() < deadline:
             time.sleep(min(max(scheduler.tick(), 0), 0.2))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + WAIT_TIMEOUT
         while self.row().enabled and time.monotonic() < deadline:
             time.sleep(min(max(scheduler.tick(), 0), 0.2))
         assert not self.row().enabled
@@ -527,6 +527,7 @@ class TestDatabaseScheduler:
     def test_many_due_rows_take_one_query_each(
         self, leading: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("apps.pipeline.beat.database.RETRY_INTERVAL", WAIT_TIMEOUT)
         type(self.row()).objects.update(last_run_at=timezone.now() - timedelta(hours=2))
         leading._initial_read, leading._heap = True, None
         leading.tick()

@@ -98,12 +98,11 @@ def wait_until(true: Callable[[], object]) -> None:
 
 def groups(root: int) -> set[int]:
     """The process groups of a process and its descendants."""
-    found, family = set(), {root}
-    for pid, parent, group in sorted(running()):
-        if pid in family or parent in family:
-            family.add(pid)
-            found.add(group)
-    return found
+    processes, family, known = running(), {root}, 0
+    while len(family) > known:
+        known = len(family)
+        family |= {pid for pid, parent, _ in processes if parent in family}
+    return {group for pid, _, group in processes if pid in family}
 
 
 def running() -> list[tuple[int, int, int]]:

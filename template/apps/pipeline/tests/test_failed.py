@@ -72,7 +72,7 @@ def burn() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@shared_task(name="mill.prove", soft_time_limit=1, time_limit=2)
+@shared_task(name="mill.prove", soft_time_limit=2, time_limit=3)
 def prove(hours: int) -> None:
     with suppress(SoftTimeLimitExceeded):
         time.sleep(hours * 3600)
@@ -152,8 +152,8 @@ class TestKept:
         with running("worker", *include, broker=broker_url, directory=tmp_path):
             expected = {
                 spoil.delay().id: (Reason.ERROR, []),
-                burn.delay().id: (Reason.KILLED, []),
                 prove.delay(1).id: (Reason.TIME_LIMIT, [1]),
+                burn.delay().id: (Reason.KILLED, []),
             }
             rows = {row.task_id: row for row in kept(len(expected))}
         assert {key: row.reason for key, row in rows.items()} == {

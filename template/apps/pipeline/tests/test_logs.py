@@ -268,7 +268,7 @@ class TestFormats:
         assert LineFormatter("{message}", style="{").format(record) == "Task a[t] received"
 
 
-def test_worker_and_beat_write_json_in_production(
+def test_a_worker_writes_json_in_production(
     live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings, transactional_db: None
 ) -> None:
     production = {

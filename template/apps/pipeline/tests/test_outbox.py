@@ -164,7 +164,10 @@ class TestCommit:
         assert ids(app) == [kept.id, first.id]
         assert not Message.objects.exists()
 
-    def test_a_task_costs_an_insert_and_a_delete(self, app: Celery) -> None:
+    def test_a_task_costs_an_insert_and_a_delete(
+        self, app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("apps.pipeline.outbox.batch.OWN_TIME", timedelta(minutes=5))
         ping.delay()  # connected
         with CaptureQueriesContext(connection) as queries, transaction.atomic():
             ping.delay()

@@ -248,7 +248,7 @@ class TestWorkers:
         assert "shop.&lt;pay&gt;" in shown
         assert shown.count("differs from web") == 1
         assert "A worker has another version than web (2.0)." in shown
-        assert "other code" not in page_of(client, monkeypatch, new)
+        assert "another version than web" not in page_of(client, monkeypatch, new)
 
     def test_without_the_permission_they_are_not_asked_for_tasks(
         self, monkeypatch: pytest.MonkeyPatch

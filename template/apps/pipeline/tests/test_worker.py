@@ -359,11 +359,11 @@ from types import SimpleNamespace
 from apps.pipeline.worker.shutdown import SoftShutdown
 
 def hang(*args):
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(600)
 
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
 step = object.__new__(SoftShutdown)
-step.EXIT_LIMIT = step.HANG_LIMIT = 1
+step.EXIT_LIMIT, step.HANG_LIMIT = 1, 3
 step.poll_timer = SimpleNamespace(cancel=lambda: None)
 step.conf = SimpleNamespace(worker_soft_shutdown_timeout=20)
 step.stop_at_once = hang
