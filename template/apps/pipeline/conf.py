@@ -1,10 +1,10 @@
 """Makes Celery read Django's settings directly.
 
 For each setting, Celery tries up to four names in `django.conf.settings`, and most raise
-AttributeError. This takes a sixth of the time to send a task. Django stores the values in a
-dictionary, and Celery reads this dictionary instead. While a test overrides settings, Celery uses
-`django.conf.settings` as before. Seen in celery 5.7.0 (not reported yet). Delete this module and
-its line in `install` once fixed.
+AttributeError. These attempts are a sixth of the time that sending a task takes. Django stores the
+values in a dictionary, and Celery reads this dictionary instead. While a test overrides settings,
+Celery uses `django.conf.settings` as before. Seen in celery 5.7.0 (not reported yet). Delete this
+module and its line in `install` once fixed.
 """
 
 from typing import Any

@@ -83,7 +83,7 @@ LANDING_TASK = "apps.pipeline.tasks.echo"
 # The version of the code, for example the tag of the image. The page compares it with the workers'.
 APP_VERSION = env.str("APP_VERSION", "")
 
-# Data
+# Database
 
 DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
@@ -96,7 +96,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# People
+# Authentication
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}

@@ -103,7 +103,7 @@ CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS: dict[str, Any] = {
     **SENTINEL,
 }
 
-# By default the SQS client waits a minute for an answer, and tries five times. A receive request
+# By default the SQS client waits a minute for an answer, and tries three times. A receive request
 # of a worker takes up to `wait_time_seconds`. A worker that stops waits for its answer, because
 # a message in it would stay hidden until the visibility timeout. `polling_interval` is the pause
 # of a worker whose processes are all busy: with kombu's default of a second, each runs one

@@ -166,8 +166,13 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
         super().setup_schedule()
 
     def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
-        if not self._lock.hold():  # a tick with many due tasks can take longer than the lease
+        # A tick sends all due tasks. It can take longer than the lease, and during an outage longer
+        # than the watchdog allows.
+        if self._send_error:
+            raise self._send_error
+        if not self._lock.hold():
             raise TakenError
+        self._watchdog.reset()
         return super().maybe_due(entry, **kwargs)
 
     def give_back(self, entry: Any) -> None:

@@ -38,7 +38,7 @@ def run_again(failed: FailedTask, user: "AbstractBaseUser | AnonymousUser | None
     with transaction.atomic(using=router.db_for_write(FailedTask)):
         rows = FailedTask.objects.filter(pk=failed.pk, run_again_as="")
         if not rows.update(run_again_as=new_id, run_again_at=now):
-            raise ValueError("It was run again before, or discarded.")
+            raise ValueError("It was already run again, or its row was deleted.")
         current_app.tasks[failed.name].apply_async(
             kept["args"], kept["kwargs"], task_id=new_id, **options
         )

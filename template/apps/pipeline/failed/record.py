@@ -75,7 +75,10 @@ def store(row: dict[str, Any]) -> None:
     """Write the row. If the task failed before, update its row. Raises DatabaseError."""
     failed, _ = FailedTask.objects.update_or_create(task_id=row["task_id"], defaults=row)
     if settings.FAILED_TASK_NOTIFY:
-        current_app.send_task(NOTIFY, [failed.pk], ignore_result=True)
+        try:
+            current_app.send_task(NOTIFY, [failed.pk], ignore_result=True)
+        except OperationalError as error:
+            logger.warning("FAILED_TASK_NOTIFY is not called for %s: %s", failed, error)
 
 
 def _store_or_send(fields: dict[str, Any], by_task: bool) -> None:

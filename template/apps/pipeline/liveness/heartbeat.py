@@ -2,6 +2,7 @@
 
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,12 +36,24 @@ def stop(role: str, *, node: str = "") -> None:
 
 def age(role: str) -> float | None:
     """Seconds since the latest heartbeat of a role on this machine; None if there is none."""
-    times = [file.stat().st_mtime for file in settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat")]
+    times = _times(role).values()
     return max(0.0, time.time() - max(times)) if times else None
 
 
 def lines(role: str) -> set[str]:
     """The lines in the recent heartbeats of a role on this machine."""
-    files = settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat")
-    alive = [file for file in files if time.time() - file.stat().st_mtime < STALE_AFTER]
-    return {line for file in alive for line in file.read_text().splitlines()}
+    found: set[str] = set()
+    for file, written_at in _times(role).items():
+        if time.time() - written_at < STALE_AFTER:
+            with suppress(FileNotFoundError):  # the process has just stopped
+                found.update(file.read_text().splitlines())
+    return found
+
+
+def _times(role: str) -> dict[Path, float]:
+    """When each heartbeat of a role on this machine was written."""
+    times = {}
+    for file in settings.RUNTIME_DIR.glob(f"{role}@*.heartbeat"):
+        with suppress(FileNotFoundError):
+            times[file] = file.stat().st_mtime
+    return times

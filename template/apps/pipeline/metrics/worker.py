@@ -42,12 +42,12 @@ HELD = Gauge(
 )
 LEASE = Gauge(
     "celery_worker_lease_age_seconds",
-    "Time since the worker renewed its lease in Redis. After 30 s others take its messages.",
+    "Time since the worker renewed its lease in Redis. After 40 s others have taken its messages.",
 )
 
 SQS_LEASE = Gauge(
     "celery_worker_sqs_lease_age_seconds",
-    "Time since the oldest renewal of a message of SQS. After 120 s other workers take it.",
+    "The longest time since a message of SQS was taken or renewed. After 120 s others take it.",
 )
 
 

@@ -94,10 +94,15 @@ def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bo
     except OperationalError:
         raise
     except Exception as error:  # the fault is in this message, and not in the connection
-        logger.exception("%s cannot be sent", message)
-        update([message], last_error=_words(error), due_at=timezone.now() + 6 * AGAIN)
+        refuse(message, error)
         return False
     return True
+
+
+def refuse(message: Message, error: Exception) -> None:
+    """Log that a message cannot be sent, and leave it in the outbox for a later attempt."""
+    logger.error("%s cannot be sent", message, exc_info=error)
+    update([message], last_error=_words(error), due_at=timezone.now() + 6 * AGAIN)
 
 
 def drop_expired(app: Celery, record: Record, name: str) -> None:

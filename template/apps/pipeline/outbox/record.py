@@ -39,7 +39,7 @@ class Recorder:
 
 @dataclass
 class Record:
-    """A message: the arguments of `Producer.publish`, and what goes with it."""
+    """A message: the arguments of `Producer.publish`, its event, and calls of the backend."""
 
     body: str
     binary: bool

@@ -27,8 +27,19 @@ def relay(app: Celery, seconds: float = SECONDS) -> bool:
             found = publishing.claim(publishing.due(alias))
             if not found:
                 return False
-            publishing.send(app, [(row, Record.loads(row.record)) for row in found], until)
+            publishing.send(app, _readable(found), until)
     except Error as error:
         logger.warning("The outbox cannot be read: %s", error)
         return False
     return not publishing.is_paused()
+
+
+def _readable(messages: list[Message]) -> list[publishing.Row]:
+    """The messages with their records, without those of a release with other fields."""
+    rows = []
+    for message in messages:
+        try:
+            rows.append((message, Record.loads(message.record)))
+        except Exception as error:
+            publishing.refuse(message, error)
+    return rows

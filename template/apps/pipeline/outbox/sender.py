@@ -51,7 +51,7 @@ class AMQP(queues.AMQP):
     def _publish_now(self, record: Record, name: str, producer: Any) -> OperationalError | None:
         """Publish a message at once, outside of a transaction. Return the error if that failed."""
         if publishing.is_paused():
-            return OperationalError("The broker did not answer a moment ago.")
+            return OperationalError("Not sent, because the broker did not answer some seconds ago.")
         try:
             with directly():
                 record.publish(self.app, producer)

@@ -43,4 +43,4 @@ def run_again(task_id: str, user: Any) -> str:
             send(failed, user if user.is_authenticated else None)
     except (OperationalError, ValueError) as error:
         return f"{failed} was not sent again: {error}"
-    return "" if failed else "This failed task was discarded."
+    return "" if failed else "The row of this failed task was deleted."

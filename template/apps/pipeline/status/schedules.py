@@ -61,7 +61,7 @@ def _rows() -> tuple[list[Scheduled], int]:
             _owner(row.name, MARK in row.headers, "admin"),
             row.enabled,
             row.last_run_at,
-            _due(row.schedule, row.last_run_at or row.date_changed) if row.enabled else None,
+            _due(row) if row.enabled else None,
             row.pk,
         )
         for row in rows.order_by("-enabled", "name")[:SHOWN]  # SQL cannot tell when one is due
@@ -121,11 +121,12 @@ def _entries() -> list[Scheduled]:
     ]
 
 
-def _due(schedule: Any, last: datetime) -> datetime | None:
+def _due(row: Any) -> datetime | None:
     """When it runs next; None if it cannot be computed, for example for a past time."""
     with suppress(Exception):  # each kind of schedule raises its own errors
         now = timezone.now()
-        remaining: timedelta = schedule.remaining_estimate(last)
+        last = row.last_run_at or row.date_changed
+        remaining: timedelta = row.schedule.remaining_estimate(last)
         return now + max(remaining, timedelta(0))
     return None
 

@@ -57,8 +57,10 @@ class Sent(list[str]):
     """A fake producer that records the names of sent tasks."""
 
     down = False
+    attempts = 0
 
     def send_task(self, name: str, *args: Any, **options: Any) -> None:
+        self.attempts += 1
         if self.down:
             raise OperationalError("redis://broker did not accept it")
         self.append(name)
@@ -656,6 +658,27 @@ class TestRedBeat:
         tick(scheduler)
         scheduler.close()
         assert sent == ["bakery.open"]
+
+    def test_a_tick_ends_if_the_broker_does_not_accept_a_task(
+        self,
+        redbeat: Any,
+        app: Celery,
+        sent: Sent,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        in_memory(monkeypatch, *(Schedule(name=name, task=name, when=NOON) for name in "abc"))
+        clock.time -= timedelta(hours=1)
+        scheduler = redbeat.RedBeatScheduler(app)
+        tick(scheduler)
+        clock.time += timedelta(hours=1)
+        sent.down = True
+        scheduler.tick()
+        assert sent.attempts == 1
+        sent.down = False
+        tick(scheduler)
+        scheduler.close()
+        assert sorted(sent) == ["a", "b", "c"]
 
     def test_the_last_run_is_correct_in_the_repeated_hour(self, redbeat: Any, app: Celery) -> None:
         entry = redbeat.Entry("Open", "bakery.open", timedelta(minutes=30), app=app)

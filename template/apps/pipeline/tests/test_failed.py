@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from django.db import OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 from kombu import Message
+from kombu.exceptions import OperationalError as BrokerError
 
 if "apps.pipeline.failed" not in settings.INSTALLED_APPS:
     pytest.skip("failed tasks are not kept", allow_module_level=True)
@@ -345,7 +346,7 @@ class TestRunAgain:
         row = failed()
         new = again.run_again(row)
         for same in (row, FailedTask.objects.get()):
-            with pytest.raises(ValueError, match="It was run again before"):
+            with pytest.raises(ValueError, match="It was already run again"):
                 again.run_again(same)
         assert FailedTask.objects.get().run_again_as == new
 
@@ -368,6 +369,22 @@ def test_the_function_of_the_project_is_told(live_worker: Celery, settings: Any)
     sent = bake.delay(4)
     wait_until(lambda: told, "a call")
     assert told == [f"mill.bake[{sent.id}]"]
+
+
+def test_a_failed_task_is_stored_although_the_broker_does_not_accept_the_notification(
+    db: None, settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.FAILED_TASK_NOTIFY = f"{__name__}.tell"
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise BrokerError("out of memory")
+
+    monkeypatch.setattr(current_app, "send_task", refuse)
+    details = {"task_id": "the-id", "name": sell.name, "error": "no bread"}
+    assert record.record(Reason.ERROR, {}, [2], {}, **details)
+    assert FailedTask.objects.get().error == "no bread"
+    assert "FAILED_TASK_NOTIFY is not called for mill.sell[the-id]: out of memory" in caplog.text
+    assert "is not kept" not in caplog.text
 
 
 def test_old_rows_are_deleted(db: None, settings: Any) -> None:
@@ -441,6 +458,11 @@ class TestCommand:
             self.run("--run-again", "all", "the-id")
         with pytest.raises(CommandError, match="No failed task has the id missing"):
             self.run("--run-again", "missing")
+
+    def test_it_shows_the_time_of_the_project(self, db: None, settings: Any) -> None:
+        settings.TIME_ZONE = "Europe/Vienna"
+        failed(failed_at=datetime(2030, 1, 5, 12, tzinfo=UTC))
+        assert self.run().startswith("2030-01-05 13:00 mill.sell[the-id]")
 
     def test_it_collects_the_queue(self, live_app: Celery, db: None) -> None:
         live_app.send_task(sell.name, [1], queue=UNKNOWN_QUEUE)

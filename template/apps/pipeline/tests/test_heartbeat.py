@@ -58,6 +58,14 @@ def test_a_stopped_process_has_no_heartbeat() -> None:
     assert heartbeat.age("beat") is None
 
 
+def test_a_heartbeat_that_is_deleted_meanwhile_does_not_count(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([directory / "worker@one.heartbeat"]))
+    assert heartbeat.age("worker") is None
+    assert heartbeat.lines("worker") == set()
+
+
 def test_workers_on_one_machine_have_a_heartbeat_each(directory: Path) -> None:
     for node, queue in {"celery@here": "celery", "mail/2@here": "mail"}.items():
         heartbeat.beat("worker", queue, node=node)

@@ -268,6 +268,22 @@ class TestFormats:
         assert LineFormatter("{message}", style="{").format(record) == "Task a[t] received"
 
 
+def test_gunicorn_needs_no_settings_variable() -> None:
+    """Its configuration is read before `config.wsgi`, which has the default."""
+    production = {
+        "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
+        "DJANGO_ALLOWED_HOSTS": "example.com",
+        "DATABASE_URL": "sqlite:///db.sqlite3",
+        "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
+        "CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0",
+    }
+    environment = os.environ | production
+    del environment["DJANGO_SETTINGS_MODULE"]
+    command = [sys.executable, "-m", "gunicorn", "--check-config", "config.wsgi"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_worker_writes_json_in_production(
     live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings, transactional_db: None
 ) -> None:

@@ -396,6 +396,23 @@ class TestRelay:
         back(app)
         assert ids(app) == [other.id, first.id, second.id]
 
+    def test_it_goes_on_after_a_message_of_a_release_with_other_fields(
+        self, app: Celery, away: Celery
+    ) -> None:
+        with transaction.atomic():
+            ping.delay(), ping.delay()
+        unreadable = Message.objects.order_by("pk")[0]
+        unreadable.record = '{"body": "", "other": 1}'
+        unreadable.due_at = timezone.now()
+        unreadable.save()
+        Message.objects.update(due_at=timezone.now())
+        back(app)
+        relay(app, seconds=TIMEOUT)
+        left = Message.objects.get()
+        assert (left.pk, len(queued(app))) == (unreadable.pk, 1)
+        assert "other" in left.last_error
+        assert left.due_at > timezone.now()
+
     def test_two_relays_share_the_messages(self, app: Celery, away: Celery) -> None:
         with transaction.atomic():
             sent = [add.delay(number).id for number in range(40)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,23 @@ class TestWorkers:
         assert workers.as_part([], WORKS).ok is False
 
 
+def test_a_schedule_that_cannot_be_computed_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not apps.is_installed("django_celery_beat"):
+        pytest.skip("the schedule is not a table here")
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask, SolarSchedule
+
+    PeriodicTask.objects.all().delete()
+    monkeypatch.setitem(sys.modules, "ephem", None)  # as if it was not installed
+    sunset = SolarSchedule.objects.create(event="sunset", latitude=52.5, longitude=13.4)
+    every = IntervalSchedule.objects.create(every=10, period="minutes")
+    PeriodicTask.objects.create(name="sun", task="shop.send", solar=sunset)
+    PeriodicTask.objects.create(name="often", task="shop.send", interval=every)
+    found, _ = scheduled()
+    assert {one.name: one.due is None for one in found} == {"often": False, "sun": True}
+
+
 def test_schedules_have_owners_and_due_times(monkeypatch: pytest.MonkeyPatch) -> None:
     if not apps.is_installed("django_celery_beat"):
         pytest.skip("the schedule is not a table here")
@@ -390,7 +408,7 @@ class TestRunAgain:
         assert LogEntry.objects.filter(object_id=str(row.pk)).count() == 1
         assert "run_again" not in client.get("/staff/").content.decode()
         again = client.post("/staff/", {"run_again": "the-id"}).content.decode()
-        assert "was not sent again: It was run again before" in again
+        assert "was not sent again: It was already run again" in again
 
     def test_staff_without_the_permission_and_strangers_cannot(self, row: Any, shown: None) -> None:
         Client().post("/staff/", {"run_again": "the-id"})
@@ -402,4 +420,4 @@ class TestRunAgain:
 
     def test_a_task_that_was_discarded_is_a_problem_in_words(self, client: Client) -> None:
         page = client.post("/", {"run_again": "gone"}).content.decode()
-        assert "This failed task was discarded." in page
+        assert "The row of this failed task was deleted." in page

@@ -381,7 +381,7 @@ def test_a_message_without_a_queue_to_return_to_stays_recorded(
             patched.setattr(Channel, "_lookup", lambda *_: [])
             message.requeue()
         assert len(unacknowledged(link)) == 1
-        assert "no queue to return to" in caplog.text
+        assert "no queue has its routing key" in caplog.text
 
 
 def test_a_client_is_created_once(broker_url: str) -> None:

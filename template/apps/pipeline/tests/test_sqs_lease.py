@@ -1,11 +1,14 @@
-"""A worker on SQS holds its messages while it renews them. The tests do not need boto3."""
+"""A worker on SQS holds its messages while it renews them. Most tests do not need boto3."""
 
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker.sqs import lease
 
@@ -127,3 +130,12 @@ def test_other_brokers_have_no_lease(url: str) -> None:
     app: Any = SimpleNamespace(conf=SimpleNamespace(broker_url=url))
     lease.start(app)
     assert not lease.is_renewed()
+
+
+def test_an_error_response_counts_as_an_outage_of_the_broker() -> None:
+    botocore = pytest.importorskip("botocore.exceptions", reason="this project does not use SQS")
+    transport = import_module("apps.pipeline.broker.sqs.transport")
+    connection = Connection("sqs://", transport=transport.Transport)
+    error = botocore.ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessage")
+    with pytest.raises(OperationalError), connection._reraise_as_library_errors():
+        raise error

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SECONDS = 30  # duration of a lease; another worker returns the messages within ten more seconds
 RENEWAL_INTERVAL = 5  # seconds between two renewals
 ANSWER_TIMEOUT = 5  # seconds for the broker's answer to a renewal
-GRACE_PERIOD = 7  # seconds for renewing a lease that ended during an outage of the broker
+GRACE_PERIOD = 7  # seconds after an outage in which a worker can still renew its ended lease
 
 # Seconds between two updates of kombu's own records, and how many records are updated in one step.
 # Workers without leases return a message whose record is older than the visibility timeout.

@@ -43,8 +43,10 @@ class PollingMixin:
     qos: Any
     client: Any
 
-    # The state of the connection that takes messages. An answer of Redis ends TAKING, LOOKING and
-    # SLEEPING. A push message ends WATCHING.
+    # The state of the connection that takes messages: it sends nothing (IDLE), takes messages
+    # (TAKING), subscribes to changes of the lists and checks that they are empty (LOOKING), waits
+    # for a push message (WATCHING), or waits in a command (SLEEPING). An answer of Redis ends
+    # TAKING, LOOKING and SLEEPING. A push message ends WATCHING.
     IDLE, TAKING, LOOKING, WATCHING, SLEEPING = range(5)
     phase = IDLE
     next_phase = TAKING

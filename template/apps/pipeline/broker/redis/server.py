@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-OLDEST = (6, 2)
+MIN_VERSION = (6, 2)
 
 
 def unsupported(connection: Any) -> str | None:
@@ -24,7 +24,7 @@ def unsupported(connection: Any) -> str | None:
             "set CELERY_BROKER_URL to a Redis that is not a cluster, or to Sentinels."
         )
     version = str(info.get("redis_version", ""))
-    if version and tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if version and tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
         return f"is Redis {version}: install Redis 6.2 or newer, or Valkey."
     return None
 

@@ -161,7 +161,8 @@ class QoS(AcknowledgeMixin):
                     # Kombu deletes the record. Seen in kombu 5.7.0 (not reported yet). Delete this
                     # branch once fixed.
                     if record and not queues:
-                        logger.error("Message %s has no queue to return to", tag)
+                        text = "Message %s stays unacknowledged: no queue has its routing key"
+                        logger.error(text, tag)
                         continue
                     held = lease.keys(owner or lease.worker())
                     keys = [self.unacked_index_key, self.unacked_key, *held, *queues]

@@ -67,7 +67,7 @@ def stop() -> None:
 
 
 def age() -> float:
-    """Seconds since the message whose renewal is the oldest was renewed. 0 if none is held."""
+    """The longest time in seconds since a held message was taken or renewed. 0 if none is held."""
     now = time.monotonic()
     return max((now - message.since for message in held.copy().values()), default=0.0)
 

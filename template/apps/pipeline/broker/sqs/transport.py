@@ -7,6 +7,7 @@ Kombu does not extend a visibility timeout, so a task that takes longer runs twi
 import time
 from typing import Any
 
+from botocore.exceptions import ClientError
 from kombu.transport import SQS
 
 from apps.pipeline.broker.sqs import lease
@@ -94,3 +95,8 @@ class Channel(SQS.Channel):
 
 class Transport(SQS.Transport):
     Channel = Channel
+
+    # Kombu does not count an error response, for example 503, as an error of the connection. So it
+    # stops Beat and workers, and the outbox does not store the task. Seen in kombu 5.7.0 (not
+    # reported yet). Delete this once fixed.
+    connection_errors = (*SQS.Transport.connection_errors, ClientError)

@@ -5,6 +5,7 @@ from celery import current_app
 from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
+from django.utils.timezone import localtime
 from kombu.exceptions import OperationalError
 
 LISTED = 50
@@ -51,7 +52,7 @@ class Command(BaseCommand):
         for failed in waiting[:LISTED]:
             error = failed.error.partition("\n")[0]
             self.stdout.write(
-                f"{failed.failed_at:%Y-%m-%d %H:%M} {failed}: {failed.reason}, {error}"
+                f"{localtime(failed.failed_at):%Y-%m-%d %H:%M} {failed}: {failed.reason}, {error}"
             )
         count = waiting.count()
         self.stdout.write(f"{count} failed task{'' if count == 1 else 's'}, not run again.")

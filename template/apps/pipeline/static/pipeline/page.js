@@ -1,7 +1,7 @@
 // Keeps the page up to date while somebody looks at it, and shows a task step by step.
 "use strict";
 
-const PAUSE = 2500; // milliseconds between the end of one answer and the next question
+const PAUSE = 2500; // milliseconds between a response and the next request
 const TIMEOUT = 10000; // milliseconds until web counts as not answering
 const LIT = 350; // milliseconds for which a part is lit, because a task is faster than eyes
 const shown = new Map(); // the HTML of each section as the server sent it
@@ -114,7 +114,7 @@ document.getElementById("actions")?.addEventListener("submit", async (event) => 
       summary.textContent = page.getElementById("problem")?.textContent ?? "";
     }
   } catch {
-    summary.textContent = "Web did not answer. Reload the page to see whether it did this.";
+    summary.textContent = "Web did not answer. Reload the page to see whether the change was made.";
   }
 });
 watch();

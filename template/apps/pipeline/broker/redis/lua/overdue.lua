@@ -5,6 +5,7 @@
 -- KEYS: unacked_index, the workers. ARGV: 1 the visibility timeout; 2 how many at most; 3 the
 --   prefix of the sets of delivery tags that workers hold.
 
+-- A write that changes nothing: see scripts.py.
 redis.call('PERSIST', KEYS[1])
 local now = redis.call('TIME')
 local score = now[1] + now[2] / 1000000

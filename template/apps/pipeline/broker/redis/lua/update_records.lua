@@ -4,6 +4,7 @@
 -- KEYS: the delivery tags that the worker holds, unacked_index. ARGV: 1 a cursor; 2 how many.
 -- Returns the next cursor.
 
+-- A write that changes nothing: see scripts.py.
 redis.call('PERSIST', KEYS[2])
 local now = redis.call('TIME')
 local found = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
