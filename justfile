@@ -28,7 +28,7 @@ test *arguments:
 live *arguments:
     @uv run pytest tests/live "$@"
 
-# Run the fault tests of a project for a short time, on Redis and on RabbitMQ
+# Run the fault tests of a project with few repetitions, on Redis and on RabbitMQ
 [positional-arguments]
 faults *arguments:
     @uv run pytest tests/faults -m faults "$@"

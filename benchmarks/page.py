@@ -83,10 +83,11 @@ def drain(side: Side, count: int, results: "redis.Redis", log: Path) -> tuple[fl
     side.client("publish", count)
     with side.worker(log) as session:
         wait_for(results, count // 10, log)
-        began, used, before = time.monotonic(), cpu(session), results.dbsize()
+        began, before, used = time.monotonic(), results.dbsize(), cpu(session)
         seconds = wait_for(results, count, log) - began
-        used, done = max(cpu(session) - used, TICK), count - before
-    return done / seconds, 1000 * used / done
+        used = max(cpu(session) - used, TICK)
+    measured = max(1, count - before)
+    return measured / seconds, 1000 * used / measured
 
 
 def main() -> None:

@@ -153,15 +153,16 @@ class Bench:
         with self.worker() as session:
             if not self.wait_for(max(2, count // 10)):
                 raise TimeoutError(self.log.read_text())
-            began, cpu_began, done_before = time.monotonic(), cpu(session), self.done()
+            began, done_before, cpu_began = time.monotonic(), self.done(), cpu(session)
             if not self.wait_for(count):
                 raise TimeoutError(f"{self.done()} of {count}: {self.log.read_text()[-3000:]}")
             took, used = time.monotonic() - began, max(cpu(session) - cpu_began, TICK)
+        measured = max(1, count - done_before)
         return {
             "sent per second": (count - 1) / sent["seconds"],
             "ms of CPU to send": 1000 * sent["cpu"] / (count - 1),
-            "run per second": (count - done_before) / took,
-            "ms of CPU to run": 1000 * used / (count - done_before),
+            "run per second": measured / took,
+            "ms of CPU to run": 1000 * used / measured,
         }
 
     def kill(self, count: int, seconds: float, kills: int) -> Figures:

@@ -1,7 +1,7 @@
 """Measures the containers: the size of the image, and the seconds until they are built and healthy.
 
 uv run benchmarks/stack.py            the figures of the image and of `just up`
-uv run benchmarks/stack.py --tests    and the live tests, each with its seconds
+uv run benchmarks/stack.py --tests    and the container tests, each with its seconds
 uv run benchmarks/stack.py --write    what it prints, as the tables of docs/containers.md
 """
 
@@ -73,7 +73,7 @@ def figures(project: Path) -> list[tuple[str, str, str]]:
 
 
 def tests(report: Path) -> list[tuple[str, ...]]:
-    """Each check of the live tests with its seconds on each stack; runs them, for minutes."""
+    """Each check of the container tests with its seconds on each stack; runs them, for minutes."""
     files = [f"tests/containers/{name}.py" for name in FILES]
     subprocess.run(["pytest", "-m", "containers", f"--junitxml={report}", *files], cwd=ROOT)
     cells: dict[str, dict[str, str]] = {}

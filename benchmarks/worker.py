@@ -65,7 +65,7 @@ def measure(side: Side, tasks: int, results: "redis.Redis", log: Path) -> Round:
     with side.worker(log) as session:
         first = wait_for(results, 1, log)
         wait_for(results, queued // 10, log)  # warm from here on
-        drained_from, cpu_from, done_before = time.monotonic(), cpu(session), results.dbsize()
+        drained_from, done_before, cpu_from = time.monotonic(), results.dbsize(), cpu(session)
         drained = wait_for(results, queued, log) - drained_from
         used = max(cpu(session) - cpu_from, TICK)
         results.flushdb()

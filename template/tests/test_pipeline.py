@@ -19,7 +19,7 @@ from apps.pipeline.broker.queues import declared
 from apps.pipeline.broker.redis.transport import Transport
 from apps.pipeline.liveness import heartbeat
 from apps.pipeline.status.queues import queues
-from apps.pipeline.status.trace import follow, trace
+from apps.pipeline.status.trace import Trace, follow
 from apps.pipeline.status.workers import workers
 from apps.pipeline.tasks import ping
 from apps.pipeline.testing import running
@@ -117,6 +117,12 @@ def test_beat_sends_due_tasks_and_writes_a_heartbeat(
         assert age < heartbeat.STALE_AFTER
     assert set(done) == {"pong"}
     assert heartbeat.age("beat") is None
+
+
+def trace(task: Any, *args: object, timeout: float) -> Trace:
+    """Follow the task to its end."""
+    *_, seen = follow(task, *args, timeout=timeout)
+    return seen
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.browser import START_TIMEOUT, TASKS, Project
 from support.rendering import render
 from support.requirements import program
-from support.stacks import free_port, wait_until
+from support.stacks import free_port
+from support.waiting import wait_until
 from tests.faults.servers import PostgreSQL, Valkey
 
 expect.set_options(timeout=90_000)  # Playwright's default is 5 s, and a task runs meanwhile

@@ -7,8 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from support.browser import SHOWN_TIMEOUT, START_TIMEOUT, Project, card
-from tests.faults.servers import wait_until
+from support.browser import SHOWN_TIMEOUT, START_TIMEOUT, Project, card, run_the_example_task
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.live("chromium", "pg_ctl")
 
@@ -34,9 +34,14 @@ def test_without_javascript_it_is_a_report_with_a_button(
         plain.goto(project.address)
         return plain.locator(".part .mark").all_inner_texts() == ["alive"] * 6
 
-    wait_until(all_are_alive, START_TIMEOUT / 1000, "a report that everything is alive")
-    plain.get_by_role("button", name="Run the example task").click()
-    expect(plain.locator("#outcome")).to_have_text("Processed: Hello from the page")
+    wait_until(all_are_alive, "a report that everything is alive")
+
+    def task_has_run() -> bool:
+        with plain.expect_navigation():
+            plain.get_by_role("button", name="Run the example task").click()
+        return plain.locator("#outcome", has_text="Processed: Hello from the page").count() == 1
+
+    wait_until(task_has_run, "the example task runs")
     plain.context.close()
 
 
@@ -53,8 +58,7 @@ def test_the_keyboard_alone_reaches_the_button_and_opens_a_task(page: Page) -> N
     press_tab_until(page, "BUTTON")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid", "the focus is visible"
-    page.keyboard.press("Enter")
-    expect(page.locator("#outcome")).to_have_text("Processed: Hello from the page")
+    run_the_example_task(page, lambda: page.keyboard.press("Enter"))
     expect(page.locator("#tasks summary").first).to_be_visible(timeout=SHOWN_TIMEOUT)
     press_tab_until(page, "SUMMARY")
     page.keyboard.press("Enter")
@@ -74,8 +78,7 @@ def test_axe_finds_no_violation_and_nothing_is_cut_off(page: Page, size: str, sc
     width, height = SIZES[size]
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": width, "height": height})
-    page.get_by_role("button", name="Run the example task").click()
-    expect(page.locator("#outcome")).to_have_text("Processed: Hello from the page")
+    run_the_example_task(page)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -88,8 +91,7 @@ def test_the_picture_of_the_page_is_small(
     """With --write-pictures docs/pictures it is the picture in README.md."""
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 1200, "height": 800})
-    page.get_by_role("button", name="Run the example task").click()
-    expect(page.locator("#outcome")).to_have_text("Processed: Hello from the page")
+    run_the_example_task(page)
     page.mouse.move(0, 0)
     directory = pytestconfig.getoption("--write-pictures", None) or tmp_path
     picture = directory / f"{name}.png"

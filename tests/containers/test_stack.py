@@ -9,7 +9,8 @@ import pytest
 from support.projects import run
 from support.stack_faults import FailureTests, works
 from support.stack_start import StartTests
-from support.stacks import Stack, docker, wait_until
+from support.stacks import Stack, docker
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.containers
 

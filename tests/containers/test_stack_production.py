@@ -12,6 +12,7 @@ import pytest
 from support.projects import run
 from support.rendering import render
 from support.stacks import Stack, docker, new_name
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.containers, pytest.mark.live("openssl")]
 
@@ -155,7 +156,11 @@ class TestRunning:
         }
 
     def test_the_whole_pipeline_works(self, up: Stack) -> None:
-        up.compose("exec", "-T", "web", "python", "manage.py", "doctor")
+        doctor = ("sh", "-c", "python manage.py doctor && echo All works")
+        wait_until(
+            lambda: "All works" in up.compose("exec", "-T", "web", *doctor, codes=(0, 1)),
+            "doctor finds no fault",
+        )
 
     def test_the_web_answers_its_proxy(self, up: Stack) -> None:
         assert up.open("/healthz", Host="localhost")[0] == 200

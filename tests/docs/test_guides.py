@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.projects import replace, run
+from support.projects import SUITE_TIMEOUT, replace, run
 from support.rendering import ROOT, render
 from support.tutorial import Reader
 from support.tutorial_steps import Block, blocks
@@ -84,7 +84,7 @@ def test_the_guides_tests_pass(project: Path) -> None:
     for app in APPS:
         assert list((project / "apps" / app).rglob("test_*.py")), f"{app} has no test"
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    report = run(project, *command, *(f"apps/{app}" for app in APPS))
+    report = run(project, *command, *(f"apps/{app}" for app in APPS), timeout=SUITE_TIMEOUT)
     assert re.search(r"^\d+ passed", report.splitlines()[-1]), report
 
 

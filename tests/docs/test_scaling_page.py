@@ -2,8 +2,7 @@
 
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from support.matrix import Servers
 from support.projects import environment, run
 from support.rendering import ROOT, render
 from support.servers import free_port
-from support.stacks import Stack, new_name, wait_until
+from support.stacks import Stack, new_name
 from support.tutorial import Reader
-from support.tutorial_steps import WAIT_TIMEOUT, Block, Terminal, blocks
+from support.tutorial_steps import Block, Terminal, blocks
+from support.waiting import wait_until
 
 TASK = "apps.reports.tasks.archive_old_items_task"
 SEND = "from apps.reports.tasks import archive_old_items_task as it; it.delay()"
@@ -89,14 +89,20 @@ def test_just_dev_gives_each_queue_a_worker_and_one_of_its_own(
         dev.expect(["...celery@... ready."])
         run(project, *shell, **variables)
         dev.expect([f"...worker...Task {TASK}[...] succeeded..."])
-        until(lambda: not says_nobody_takes(doctor(project, variables)["words"]))
+        wait_until(
+            lambda: not says_nobody_takes(doctor(project, variables)["words"]),
+            "a worker takes from both queues",
+        )
 
         follow(project, [step(project, "Procfile")])
         dev.expect([".env or Procfile has changed: restarting all processes ..."])
         dev.expect(["...celery@... ready.", "...reports@... ready."])
         run(project, *shell, **variables)
         dev.expect([f"...reports...Task {TASK}[...] succeeded..."])
-        until(lambda: not says_nobody_takes(doctor(project, variables)["words"]))
+        wait_until(
+            lambda: not says_nobody_takes(doctor(project, variables)["words"]),
+            "a worker takes from both queues",
+        )
 
         procfile = project / "Procfile"
         lines = procfile.read_text().splitlines(keepends=True)
@@ -104,7 +110,7 @@ def test_just_dev_gives_each_queue_a_worker_and_one_of_its_own(
         dev.expect([".env or Procfile has changed: restarting all processes ..."])
         dev.expect(["...celery@... ready."])
         run(project, *shell, **variables)
-        until(lambda: doctor(project, variables)["ok"] is False)
+        wait_until(lambda: doctor(project, variables)["ok"] is False, "a queue is red")
         words = doctor(project, variables)["words"]
         nobody = r"which (probably )?no worker consumes"
         waits = rf"; 1 waiting in reports, (the oldest for \d+ s, )?{nobody}"
@@ -117,13 +123,6 @@ def says_nobody_takes(words: str) -> bool:
     assert "waiting in celery" in words
     assert "waiting in reports" in words
     return "which no worker consumes" in words
-
-
-def until(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not met():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
 
 
 # In containers

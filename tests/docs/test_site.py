@@ -172,8 +172,9 @@ def test_the_reference_is_what_the_source_says(site: Path, template: Path, tmp_p
     questions = written(site, "questions")
     for name, answer in yaml.safe_load((project / ".copier-answers.yml").read_text()).items():
         if name in ANSWERS:
-            assert name in questions
-            assert str(answer).lower() in questions.lower()
+            default = re.search(rf"## `{name}` (?:(?! ## ).)*? Default: `([^`]*)`", questions)
+            assert default, name
+            assert default[1].lower() == str(answer).lower(), name
     recipes = written(site, "recipes")
     for recipe in run(project, "just", "--summary").split():
         assert f"just {recipe}" in recipes

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from support.projects import run
+from support.projects import SUITE_TIMEOUT, run
 from support.rendering import render
 
 SPEC = Path(__file__).with_name("celery-and-tasks.md").read_text(encoding="utf-8")
@@ -159,6 +159,7 @@ def outcomes(project: Path) -> dict[str, list[str]]:
         "--junit-xml=report.xml",
         *modules,
         codes=(0, 1),
+        timeout=SUITE_TIMEOUT,
     )
     wrong: dict[str, list[str]] = {}
     for case in ElementTree.parse(project / "report.xml").iter("testcase"):  # noqa: S314

@@ -140,6 +140,12 @@ def test_the_tutorial_works_on_other_servers_and_queues_with_variables(
             assert "CELERY_TASK_QUEUES = [Queue" not in settings
 
 
+def test_a_doctor_is_repeated_until_it_succeeds(tmp_path: Path) -> None:
+    [block] = blocks("```console\n$ test -e seen || ! touch seen # doctor\n```\n")
+    with Reader(tmp_path, os.environ, {}) as reader:
+        reader.follow(block)
+
+
 @pytest.mark.parametrize(
     "step",
     [

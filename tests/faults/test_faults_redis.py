@@ -1,4 +1,4 @@
-"""The fault tests of a project on Redis, for a short time."""
+"""The fault tests of a project on Redis, with few repetitions."""
 
 from pathlib import Path
 

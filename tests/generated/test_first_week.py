@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.projects import replace, run
+from support.projects import SUITE_TIMEOUT, replace, run
 from support.rendering import render
 
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def test_check_accepts_all_apps_after_format(project: Path) -> None:
 def test_their_tests_pass(project: Path) -> None:
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     places = [f"apps/{name}" for name in APPS]
-    report = run(project, *command, *places, PYTHONPATH=PACKAGES)
+    report = run(project, *command, *places, timeout=SUITE_TIMEOUT, PYTHONPATH=PACKAGES)
     assert re.search(r"\b23 passed", report), report
 
 
@@ -74,7 +74,7 @@ def test_the_example_apps_can_be_deleted(template: Path, tmp_path: Path) -> None
     replace(settings, 'LANDING_TASK = "apps.tasks.tasks.example_task"\n', "")
     run(project, "just", "app", "zoo")  # the tests of the machinery do not mind its schedule
     assert "System check identified no issues" in run(project, "just", "check")
-    report = run(project, sys.executable, "-m", "pytest", "-q", "-n", "2")
+    report = run(project, sys.executable, "-m", "pytest", "-q", "-n", "2", timeout=SUITE_TIMEOUT)
     assert re.search(r"\d+ passed", report)
     assert "failed" not in report.splitlines()[-1]
 

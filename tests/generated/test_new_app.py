@@ -1,5 +1,6 @@
 """An app from `just app` whose model is changed: `makemigrations` replaces its migration."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,19 @@ NAME = "    name = models.CharField(max_length=200)\n"
 PRICE = "    price = models.DecimalField(max_digits=8, decimal_places=2)\n"
 
 
-@pytest.fixture
-def app(template: Path, tmp_path: Path) -> Path:
-    """A new app from `just app`. Its model has an additional field without a default."""
-    project = render(template, tmp_path / "project")
+@pytest.fixture(scope="module")
+def original(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a new app from `just app`, for copies."""
+    project = render(template, tmp_path_factory.mktemp("original") / "project")
     commit(project)
     run(project, "just", "app", "catalog")
+    return project
+
+
+@pytest.fixture
+def app(original: Path, tmp_path: Path) -> Path:
+    """The new app. Its model has an additional field without a default."""
+    project = shutil.copytree(original, tmp_path / "project", symlinks=True)
     replace(project / "apps/catalog/models.py", NAME, NAME + PRICE)
     return project / "apps/catalog"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.projects import run
+from support.projects import SUITE_TIMEOUT, run
 from support.rendering import render
 
 SUITES = [
@@ -60,7 +60,8 @@ def test_the_test_suite_of_the_project_passes(copie: Any, answers: dict[str, obj
         for name, text in QUEUES.items():
             with (result.project_dir / name).open("a") as file:
                 file.write(text)
-    report = run(result.project_dir, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    report = run(result.project_dir, *command, timeout=SUITE_TIMEOUT)
     assert re.search(r"\d+ passed", report)
     assert not re.search(r"failed|error", report.splitlines()[-1])
 
@@ -70,7 +71,8 @@ def test_just_dev_serves_its_page_and_always_stops_all_processes(
 ) -> None:
     project = render(template, tmp_path / "project")
     module = "apps/pipeline/tests/test_dev.py"
-    report = run(project, sys.executable, "-m", "pytest", "-q", "-m", "faults", module)
+    command = (sys.executable, "-m", "pytest", "-q", "-m", "faults", module)
+    report = run(project, *command, timeout=SUITE_TIMEOUT)
     assert re.search(r"^\d+ passed", report.splitlines()[-1]), report
 
 

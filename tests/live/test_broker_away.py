@@ -11,9 +11,9 @@ import pytest
 
 from support.projects import environment
 from support.rendering import render
-from support.servers import wait_until
 from support.stacks import Stack, has_run
 from support.tutorial_steps import WAIT_TIMEOUT, Terminal
+from support.waiting import wait_until
 from tests.faults.servers import RabbitMQ, Server, Valkey
 
 TASKS = """
@@ -80,13 +80,13 @@ def test_nothing_is_critical_and_all_goes_on_once_it_is_back(project: Path, brok
 
     try:
         dev.expect(["...celery@... ready.", "...leads: it sends due tasks"])
-        wait_until(works, WAIT_TIMEOUT, "the page runs a task")
+        wait_until(works, "the page runs a task")
         seen = log().count("answer_slowly")
         busy = project / "var" / "busy"
         busy.touch()
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(stack.press_the_button)
-            wait_until(lambda: log().count("answer_slowly") > seen, WAIT_TIMEOUT, "a worker has it")
+            wait_until(lambda: log().count("answer_slowly") > seen, "a worker has it")
             broker.end()
             assert not has_run(waiting.result(WAIT_TIMEOUT))
         busy.unlink()
@@ -94,13 +94,13 @@ def test_nothing_is_critical_and_all_goes_on_once_it_is_back(project: Path, brok
         with pytest.raises(HTTPError, match="503"):
             stack.open("/readyz")
         gone = re.compile(r"worker +\|.*[Cc]onnection to broker lost")
-        wait_until(lambda: gone.search(log()), WAIT_TIMEOUT, "the worker notices")
+        wait_until(lambda: gone.search(log()), "the worker notices")
         time.sleep(10)  # meanwhile Beat tries several times to send a task
 
         broker.start()
         ticks = log().count("tasks.tick[")
-        wait_until(works, WAIT_TIMEOUT, "the page runs a task again")
-        wait_until(lambda: log().count("tasks.tick[") > ticks, WAIT_TIMEOUT, "Beat sends again")
+        wait_until(works, "the page runs a task again")
+        wait_until(lambda: log().count("tasks.tick[") > ticks, "Beat sends again")
         assert dev.process.poll() is None, "no process had to end"
         assert "CRITICAL" not in log()
         assert "must be restarted" not in log()

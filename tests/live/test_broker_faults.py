@@ -5,6 +5,7 @@ import signal
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import pytest
 import redis
@@ -12,7 +13,15 @@ import redis
 from support.matrix import Cell, Servers
 from support.probe_project import SEND_TIMEOUT, TRY_TO_SEND, Project
 from support.redis_servers import sentinels
-from support.servers import Certificates, wait_until
+from support.servers import Certificates
+from support.waiting import wait_until
+
+
+class WithProductionTimeouts(Project):
+    """A project with the timeouts of production, for tests that measure the time to an error."""
+
+    long_timeouts: ClassVar[bool] = False
+
 
 IS_BROKER_THERE = "from apps.pipeline.status.parts import broker; print(broker())"
 
@@ -67,10 +76,10 @@ def test_a_failover_loses_no_accepted_task(template: Path, tmp_path: Path) -> No
         project = Project(template, tmp_path / "project", cell, CELERY_BROKER_URL=watched.url)
         accepted = set(json.loads(project.run(*send)))
         with project.started("celery", "-A", "config", "worker", "-l", "info"):
-            wait_until(lambda: len(project.done()) > 20, 300, "tasks that were done")
+            wait_until(lambda: len(project.done()) > 20, "tasks that were done")
             watched.fail_over()
             assert accepted - project.done(), "all was done before there was another master"
-            wait_until(lambda: accepted <= project.done(), 300, "the tasks that were left")
+            wait_until(lambda: accepted <= project.done(), "the tasks that were left")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +96,9 @@ def test_the_error_names_a_broker_that_does_not_answer(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = url.format(silent.getsockname()[1])
         cell = Cell(broker, "none", "file", "sqlite")
-        project = Project(template, tmp_path / "project", cell, CELERY_BROKER_URL=url)
+        project = WithProductionTimeouts(
+            template, tmp_path / "project", cell, CELERY_BROKER_URL=url
+        )
         project.run("python", "manage.py", "migrate", "--verbosity", "0")
         *_, words, seconds = project.run(*TRY_TO_SEND).splitlines()
     said = url.replace("secret", "**")
@@ -100,7 +111,9 @@ def test_frozen_sentinels_do_not_block_views(template: Path, tmp_path: Path) -> 
     """One frozen Sentinel delays a view a little. With three frozen ones, sending fails soon."""
     cell = Cell("sentinel", "redis", "redbeat", "sqlite")
     with TemporaryDirectory(prefix="servers-") as directory, sentinels(Path(directory)) as watched:
-        project = Project(template, tmp_path / "project", cell, CELERY_BROKER_URL=watched.url)
+        project = WithProductionTimeouts(
+            template, tmp_path / "project", cell, CELERY_BROKER_URL=watched.url
+        )
         project.run("python", "manage.py", "migrate", "--verbosity", "0")
         first, *others = watched.sentinels
         first.send(signal.SIGSTOP)

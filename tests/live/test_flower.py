@@ -8,8 +8,9 @@ import pytest
 import requests
 
 from support.matrix import Cell, Servers
-from support.probe_project import WAIT_TIMEOUT, Project
+from support.probe_project import Project
 from support.stacks import free_port
+from support.waiting import WAIT_TIMEOUT
 
 SEND = "from apps.probe.tasks import add; print(add.delay(20, 22).id)"
 
@@ -39,7 +40,7 @@ def test_flower_shows_workers_and_tasks(
     def ask(path: str, *who: str) -> tuple[int, Any]:
         try:
             answer = requests.get(f"http://127.0.0.1:{port}{path}", auth=who or None, timeout=30)  # type: ignore[arg-type]
-        except requests.ConnectionError:
+        except requests.RequestException:
             return 0, None
         return answer.status_code, answer.json() if answer.ok else None
 

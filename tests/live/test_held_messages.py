@@ -10,13 +10,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from support.matrix import Cell, Servers
-from support.probe_project import SLOW_SQS, Project
-from support.servers import RabbitMQWithShortConsumerTimeout, wait_until
+from support.probe_project import Project
+from support.servers import RabbitMQWithShortConsumerTimeout
+from support.waiting import wait_until
 
 SHORT_LEASES = """
 from apps.pipeline.broker.sqs import lease as _lease
 
-_lease.SECONDS, _lease.RENEW_AFTER, _lease.SEARCH_INTERVAL = 15, 3, 1
+_lease.SECONDS, _lease.RENEW_AFTER, _lease.SEARCH_INTERVAL = {}, 3, 1
 """
 QUEUE = """
 from kombu import Queue
@@ -29,12 +30,11 @@ WORKER = ("celery", "-A", "config", "worker", "-l", "info", "--concurrency", "2"
 class SQS(Project):
     """A project on SQS with its own queues, so that tests do not take each other's messages."""
 
-    def __init__(self, servers: Servers, template: Path, directory: Path) -> None:
+    def __init__(self, servers: Servers, template: Path, directory: Path, lease: int = 15) -> None:
         cell = Cell("sqs", "none", "file", "sqlite")
         variables = servers.variables(cell) | {"KEY_PREFIX": f"{directory.name[-40:]}-"}
         super().__init__(template, directory / "project", cell, **variables)
-        self.add("config/settings/project.py", SLOW_SQS)
-        self.add("config/__init__.py", SHORT_LEASES)
+        self.add("config/__init__.py", SHORT_LEASES.format(lease))
         self.run("python", "manage.py", "migrate", "--verbosity", "0")
 
 
@@ -63,22 +63,22 @@ def notes(project: Project) -> list[tuple[str, object]]:
 def test_on_sqs_a_task_and_a_countdown_of_several_leases_run_once(
     servers: Servers, template: Path, tmp_path: Path
 ) -> None:
-    project = SQS(servers, template, tmp_path)
+    project = SQS(servers, template, tmp_path, lease=40)  # a request takes up to 30 s
     code = f"from apps.probe.tasks import echo, stay; print(stay.delay({str(tmp_path)!r}).id, "
-    code += "echo.apply_async(['later'], countdown=40).id)"
+    code += "echo.apply_async(['later'], countdown=90).id)"
     with (
         project.started(*WORKER, "--hostname", "a@x"),
         project.started(*WORKER, "--hostname", "b@x"),
     ):
         long, later = shell(project, code).split()
-        wait_until(lambda: later in project.done(), 300, "a task with a countdown")
+        wait_until(lambda: later in project.done(), "a task with a countdown")
         assert len([*tmp_path.glob("* runs")]) == 1
         (tmp_path / "a@x may end").touch()
         (tmp_path / "b@x may end").touch()
-        wait_until(lambda: long in project.done(), 300, "a long task")
+        wait_until(lambda: long in project.done(), "a long task")
     with project.started(*WORKER):
         last = shell(project, "from apps.probe.tasks import echo; print(echo.delay('').id)")
-        wait_until(lambda: last in project.done(), 300, "a task that was sent after them")
+        wait_until(lambda: last in project.done(), "a task that was sent after them")
     assert [task_id for task_id, _ in notes(project)] == [later, long, last]
 
 
@@ -97,24 +97,24 @@ def test_on_sqs_a_worker_that_was_frozen_deletes_nothing_that_another_one_runs(
 
     shell(project, f"from apps.probe.tasks import stay; print(stay.delay({str(tmp_path)!r}))")
     with project.started(*WORKER, "--hostname", "a@x") as frozen:
-        wait_until(lambda: does("a@x"), 300, "a worker that runs the task")
+        wait_until(lambda: does("a@x"), "a worker that runs the task")
         os.killpg(frozen.pid, signal.SIGSTOP)
         try:
             killed = project.started(*WORKER, "--hostname", "b@x", code=-signal.SIGKILL)
             with killed as second:
-                wait_until(lambda: does("b@x"), 300, "another one")
+                wait_until(lambda: does("b@x"), "another one")
                 os.killpg(frozen.pid, signal.SIGCONT)
                 (tmp_path / "a@x may end").touch()
                 told = "another worker may have it"
-                wait_until(lambda: told in project.log("worker"), 300, "a refusal to delete")
+                wait_until(lambda: told in project.log("worker"), "a refusal to delete")
                 assert ended() == ["a@x"]
                 os.killpg(second.pid, signal.SIGKILL)
         finally:
             os.killpg(frozen.pid, signal.SIGCONT)
     with project.started(*WORKER, "--hostname", "c@x"):
-        wait_until(lambda: does("c@x"), 300, "a third one")
+        wait_until(lambda: does("c@x"), "a third one")
         (tmp_path / "c@x may end").touch()
-        wait_until(lambda: ended() == ["a@x", "c@x"], 300, "its end")
+        wait_until(lambda: ended() == ["a@x", "c@x"], "its end")
 
 
 SEND_MAIL = "from apps.probe.tasks import stay; print(stay.apply_async([{!r}], queue='mail').id)"
@@ -134,12 +134,12 @@ def test_on_sqs_a_queue_without_a_worker_is_red(
     red = "0 waiting in celery; 3 waiting in mail, which probably no worker consumes"
     assert shell(project, LOOK) == f"False {red}{unknown}"
     with project.started(*WORKER, "--queues", "mail", "--hostname", "a@x"):
-        wait_until(lambda: (tmp_path / "a@x runs").exists(), 300, "a worker that has a task")
+        wait_until(lambda: (tmp_path / "a@x runs").exists(), "a worker that has a task")
         green = "0 waiting in celery; 1 waiting in mail"
         elsewhere = f"True {green}{unknown}"  # without the heartbeat of this worker
-        wait_until(lambda: shell(project, LOOK, tmp_path) == elsewhere, 300, elsewhere)
+        wait_until(lambda: shell(project, LOOK, tmp_path) == elsewhere, elsewhere)
         here = f"{green}, which a worker on this machine consumes{unknown}"
-        wait_until(lambda: shell(project, LOOK) == f"True {here}", 300, here)
+        wait_until(lambda: shell(project, LOOK) == f"True {here}", here)
         (tmp_path / "a@x may end").touch()
 
 
@@ -162,7 +162,7 @@ def test_on_rabbitmq_a_queue_without_a_worker_is_red(
     ):
         one, two = "which 1 worker consumes", "which 2 workers consume"
         green = f"True 0 waiting in celery, {one}; 0 waiting in mail, {two}"
-        wait_until(lambda: shell(project, LOOK) == green, 300, green)
+        wait_until(lambda: shell(project, LOOK) == green, green)
 
 
 @pytest.mark.live("rabbitmq-server")
@@ -178,8 +178,8 @@ def test_rabbitmq_keeps_a_task_that_takes_longer_than_it_waits(
         shell(project, f"from apps.probe.tasks import stay; print(stay.delay({str(tmp_path)!r}))")
         for name in ("a@x", "b@x"):
             with project.started(*WORKER, "--hostname", name, code=1) as worker:
-                wait_until((tmp_path / f"{name} runs").exists, 300, name)
-                wait_until(lambda: "Unrecoverable error" in project.log("worker"), 300, "an error")
+                wait_until((tmp_path / f"{name} runs").exists, name)
+                wait_until(lambda: "Unrecoverable error" in project.log("worker"), "an error")
                 (tmp_path / f"{name} may end").touch()
                 assert worker.wait(300) == 1
             assert "delivery acknowledgement on channel 1 timed out" in project.log("worker")
@@ -189,10 +189,10 @@ def test_rabbitmq_keeps_a_task_that_takes_longer_than_it_waits(
         server.seconds = 3600
         server.start()
         with project.started(*WORKER, "--hostname", "c@x"):
-            wait_until(lambda: (tmp_path / "c@x runs").exists(), 300, "a third worker")
+            wait_until(lambda: (tmp_path / "c@x runs").exists(), "a third worker")
             time.sleep(2 * RabbitMQWithShortConsumerTimeout.seconds)
             (tmp_path / "c@x may end").touch()
             nothing = "True 0 waiting in celery, which 1 worker consumes"
-            wait_until(lambda: len(notes(project)) == 3, 300, "the end of the task")
-            wait_until(lambda: shell(project, LOOK) == nothing, 300, nothing)
+            wait_until(lambda: len(notes(project)) == 3, "the end of the task")
+            wait_until(lambda: shell(project, LOOK) == nothing, nothing)
     assert [worker for _, worker in notes(project)] == ["a@x", "b@x", "c@x"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.matrix import CELLS, Cell, Servers, pairwise
-from support.probe_project import SLOW_SQS, Project
+from support.probe_project import Project
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,8 +27,6 @@ def test_the_chosen_cells_contain_all_pairs_of_answers() -> None:
 
 def test_a_cell_works(cell: Cell, servers: Servers, template: Path, tmp_path: Path) -> None:
     project = Project(template, tmp_path / "project", cell, **servers.variables(cell))
-    if cell.broker == "sqs":
-        project.add("config/settings/project.py", SLOW_SQS)
     project.run("python", "manage.py", "migrate", "--verbosity", "0")
     with project.at_work():
         project.run("python", "-m", "apps.probe")

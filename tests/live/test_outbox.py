@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from support.matrix import Cell, Servers
-from support.probe_project import SLOW_SQS, WAIT_TIMEOUT, Project
-from support.servers import wait_until
+from support.probe_project import Project
 from support.stacks import free_port
+from support.waiting import wait_until
 
 TABLES = "from django.db import connection as it; print(*it.introspection.table_names())"
 
@@ -75,8 +75,6 @@ def test_what_was_committed_runs_and_what_failed_is_kept(
     cell = Cell(broker, "none", "file", "sqlite")
     variables = servers.variables(cell) | {"TASK_OUTBOX": "on"}
     project = Project(template, tmp_path / "project", cell, **variables)
-    if broker == "sqs":
-        project.add("config/settings/project.py", SLOW_SQS)
     project.run("python", "manage.py", "migrate", "--verbosity", "0")
 
     def printed(code: str) -> list[str]:
@@ -92,6 +90,6 @@ def test_what_was_committed_runs_and_what_failed_is_kept(
     project.variables |= variables
     assert printed(COUNT) == ["0", "3"]
     with project.at_work():
-        wait_until(lambda: project.done() >= {*sent, *kept}, WAIT_TIMEOUT, "what was committed")
-        wait_until(lambda: printed(COUNT) == ["2", "0"], WAIT_TIMEOUT, "the failed tasks")
+        wait_until(lambda: project.done() >= {*sent, *kept}, "what was committed")
+        wait_until(lambda: printed(COUNT) == ["2", "0"], "the failed tasks")
     assert not project.done() & {rolled_back, rolled_back_too}

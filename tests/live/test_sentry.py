@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from support.matrix import Cell, Servers
-from support.probe_project import WAIT_TIMEOUT, Project, production
+from support.probe_project import Project, production
 from support.receiver import Receiver, receiving
+from support.waiting import WAIT_TIMEOUT
 
 SECRET = "hunter2-of-a-customer"
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 import pytest
 
 from support.matrix import Cell, Servers
-from support.probe_project import SLOW_SQS, TRY_TO_SEND, Project
-from support.servers import wait_until
+from support.probe_project import TRY_TO_SEND, Project
+from support.waiting import wait_until
 
 WORKER = ("celery", "-A", "config", "worker", "-l", "info")
 
@@ -23,17 +23,17 @@ def test_a_worker_that_stops_takes_no_hidden_messages(
     """SQS answers a receive request with messages even if the worker no longer waits for it."""
     cell = Cell("sqs", "none", "file", "sqlite")
     project = Project(template, tmp_path / "project", cell, **servers.variables(cell))
-    project.add("config/settings/project.py", SLOW_SQS + '_options["wait_time_seconds"] = 10')
+    project.add("config/settings/project.py", '_options["wait_time_seconds"] = 10')
     project.run("python", "manage.py", "migrate", "--verbosity", "0")
     with project.started(*WORKER) as leaving:
-        wait_until(lambda: "ready." in project.log("worker"), 300, "a worker")
+        wait_until(lambda: "ready." in project.log("worker"), "a worker")
         leaving.terminate()  # its first receive request has just begun
         project.run(*TRY_TO_SEND)
         leaving.wait(300)
         project.run(*TRY_TO_SEND)
         assert not project.done()
     with project.started(*WORKER):
-        wait_until(lambda: len(project.done()) == 2, 300, "what was sent to a worker that left")
+        wait_until(lambda: len(project.done()) == 2, "what was sent to a worker that left")
 
 
 class Gate(BaseHTTPRequestHandler):
@@ -73,16 +73,15 @@ def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
         Thread(target=gate.serve_forever, daemon=True).start()
         variables["AWS_ENDPOINT_URL_SQS"] = f"http://127.0.0.1:{gate.server_port}"
         project = Project(template, tmp_path / "project", cell, **variables)
-        project.add("config/settings/project.py", SLOW_SQS)
         project.run("python", "manage.py", "migrate", "--verbosity", "0")
         with project.started(*WORKER) as worker:
-            wait_until(lambda: "ready." in project.log("worker"), 300, "a worker")
+            wait_until(lambda: "ready." in project.log("worker"), "a worker")
             monkeypatch.setattr(Gate, "closed", True)
-            wait_until(lambda: Gate.refused > 10, 300, "polls that are refused")
+            wait_until(lambda: Gate.refused > 10, "polls that are refused")
             monkeypatch.setattr(Gate, "closed", False)
             *_, words = project.run(*TRY_TO_SEND).splitlines()
-            wait_until(project.done, 300, f"a task that was sent in {words} s")
+            wait_until(project.done, f"a task that was sent in {words} s")
             assert worker.poll() is None
         gate.shutdown()
     with project.started(*WORKER):  # it has to stop even if the server does not run
-        wait_until(lambda: "Cannot connect" in project.log("worker"), 300, "a try to connect")
+        wait_until(lambda: "Cannot connect" in project.log("worker"), "a try to connect")

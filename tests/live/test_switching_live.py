@@ -10,13 +10,8 @@ import pytest
 
 from support.projects import run
 from support.rendering import render
-from support.switching_project import (
-    SEND,
-    WAIT_TIMEOUT,
-    Project,
-    server,
-    wait_until,
-)
+from support.switching_project import SEND, Project, server
+from support.waiting import WAIT_TIMEOUT, wait_until
 
 
 @pytest.mark.parametrize(

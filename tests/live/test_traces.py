@@ -9,9 +9,10 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from support.matrix import Cell, Servers
-from support.probe_project import WAIT_TIMEOUT, Project, production
+from support.probe_project import Project, production
 from support.receiver import Receiver, receiving
 from support.stacks import free_port
+from support.waiting import WAIT_TIMEOUT
 
 SECRET = "hunter2-of-a-customer"
 
@@ -72,7 +73,7 @@ def get(address: str) -> str:
     while True:
         try:
             return requests.get(address, headers={"X-Forwarded-Proto": "https"}, timeout=30).text
-        except requests.ConnectionError:
+        except requests.RequestException:
             assert time.monotonic() < deadline
             time.sleep(0.5)
 

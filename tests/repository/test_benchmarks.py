@@ -60,7 +60,7 @@ def test_the_benchmark_of_beat_says_every_figure_of_both_schedulers(other: str) 
 
 
 def test_the_benchmark_of_the_page_compares_a_worker_with_and_without_it() -> None:
-    (head, *rows), _ = figures_of("page.py", "--rounds", "1", "--tasks", "50")
+    (head, *rows), _ = figures_of("page.py", "--rounds", "1", "--tasks", "300")
     assert head == ["measured", "page closed", "page open", "open / closed"]
     assert len(rows) == 3
     assert [len([cell for cell in row if cell]) for row in rows] == [4, 4, 2]
@@ -70,7 +70,7 @@ def test_the_benchmark_of_the_page_compares_a_worker_with_and_without_it() -> No
 
 def test_the_benchmark_of_task_runners_prints_a_row_for_each() -> None:
     names = ["this project", "bare Celery"]  # the others are installed from the network
-    few = ["--rounds", "1", "--kills", "0", "--tasks", "30"]
+    few = ["--rounds", "1", "--kills", "0", "--tasks", "300"]
     (_, *rows), _ = figures_of("runners.py", "--only", *names, *few)
     assert [name for name, *_ in rows] == names
     assert all(float(figure.replace(",", "")) > 0 for _, *figures in rows for figure in figures)

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
@@ -12,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from support.projects import environment
 from support.tutorial_steps import Terminal
+from support.waiting import wait_until
 from tests.faults.servers import PostgreSQL, Valkey
 
 START_TIMEOUT = 90_000  # milliseconds, on a busy machine
@@ -100,6 +102,18 @@ class Project:
     def start_again(self) -> None:
         """Change a file, so that web, worker and Beat start again."""
         (self.directory / "apps/__init__.py").touch()
+
+
+def run_the_example_task(page: Page, press: Callable[[], object] | None = None) -> None:
+    """Press the button until the task has run. The page waits for its end for at most 15 s."""
+    press = press or page.get_by_role("button", name="Run the example task").click
+
+    def has_run() -> bool:
+        press()
+        expect(page.locator("#run [aria-disabled]")).to_have_count(0)
+        return page.locator("#outcome", has_text="Processed: Hello from the page").count() == 1
+
+    wait_until(has_run, "the example task runs")
 
 
 def card(page: Page, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs the fault tests of a project for a short time."""
+"""Runs the fault tests of a project with few repetitions."""
 
 import re
 import sys

@@ -13,14 +13,20 @@ from support.matrix import Cell
 from support.projects import environment, run
 from support.rendering import ROOT, render
 from support.servers import end_with_parent
+from support.waiting import WAIT_TIMEOUT
 
-WAIT_TIMEOUT = 300  # seconds, for a very busy machine
-
-SLOW_SQS = """
+LONG_TIMEOUTS = """
 from config.settings.celery import CELERY_BROKER_TRANSPORT_OPTIONS as _options
-_options["client-config"] = {"connect_timeout": 20, "read_timeout": 20}
+from config.settings.celery import SENTINEL as _sentinel
+_timeouts = {"socket_timeout": 30, "socket_connect_timeout": 30}
+_sentinel["sentinel_kwargs"] |= _timeouts
+_timeouts["answer_timeout"] = 30
+_timeouts["client-config"] = {"connect_timeout": 30, "read_timeout": 30}
+_options |= {name: value for name, value in _timeouts.items() if name in _options}
+CELERY_BROKER_CONNECTION_TIMEOUT = 30
+CELERY_REDIS_SOCKET_TIMEOUT = CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 30
 """
-"""The settings of docs/brokers.md for a slow SQS, because the test server can be slow."""
+"""Settings for programs that send: they fail within 3 s otherwise, and a server can be slow."""
 
 TRY = """
 import time
@@ -52,6 +58,7 @@ class Project:
     """A rendered project with the probe app, as a user adds an app, and its environment."""
 
     monitoring: ClassVar[list[str]] = []
+    long_timeouts: ClassVar[bool] = True
 
     def __init__(self, template: Path, directory: Path, cell: Cell, **variables: str) -> None:
         answers = cell.answers() | {"monitoring": self.monitoring}
@@ -63,6 +70,8 @@ class Project:
         }
         shutil.copytree(ROOT / "tests" / "live" / "probe", directory / "apps" / "probe")
         self.add("config/settings/base.py", 'INSTALLED_APPS += ["apps.probe"]')
+        if self.long_timeouts:
+            self.add("config/settings/project.py", LONG_TIMEOUTS)
         if cell.database == "mysql":
             self.add("config/settings/project.py", "import pymysql; pymysql.install_as_MySQLdb()")
 

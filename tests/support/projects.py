@@ -62,6 +62,9 @@ _NOT_INHERITED = (
     "TIME_ZONE",
 )
 
+SUITE_TIMEOUT = 1400
+"""The seconds for a whole suite of tests, which are fewer than pytest gives to a test here."""
+
 TOOL_FILES = [".git", "__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache"]
 """Files and directories that tools create."""
 
@@ -106,7 +109,7 @@ def run(
 
 def in_own_environment(project: Path, *command: str) -> str:
     """Run a command with `uv run`, in an environment of the project's own."""
-    return run(project, "uv", "run", *command, timeout=1800, VIRTUAL_ENV="")
+    return run(project, "uv", "run", *command, timeout=SUITE_TIMEOUT, VIRTUAL_ENV="")
 
 
 def python_tree(project: Path) -> frozenset[tuple[str, str]]:

@@ -21,7 +21,6 @@ from support.requirements import program
 from tests.faults.servers import PostgreSQL as Cluster
 from tests.faults.servers import RabbitMQ as Node
 from tests.faults.servers import Server, reserved_port
-from tests.faults.servers import wait_until as wait_until
 
 USER, PASSWORD, VIRTUAL_HOST = "shop", "p@ss/w:rd", "shop/eu"
 CREDENTIALS = f"{USER}:{quote(PASSWORD, safe='')}"

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import pytest
 
-from support.stacks import Stack, docker, has_run, wait_until
+from support.stacks import Stack, docker, has_run
+from support.waiting import wait_until
 
 OURS = {"web", "celery-worker", "celery-beat"}
 
@@ -30,9 +31,11 @@ class StartTests:
         assert 'name="password"' in page
 
     def test_a_task_goes_from_the_page_to_the_worker_and_back(self, stack: Stack) -> None:
-        page = stack.press_the_button()
-        assert "Processed: Hello from the page" in page
-        assert page.count(">alive<") == 6
+        def all_works() -> bool:
+            page = stack.press_the_button()
+            return "Processed: Hello from the page" in page and page.count(">alive<") == 6
+
+        wait_until(all_works, "the task has run, and all six parts are alive")
 
     def test_nothing_but_the_web_answers_from_the_host_and_only_on_loopback(
         self, stack: Stack
@@ -78,4 +81,4 @@ class StartTests:
         stack.compose("exec", "-T", "celery-worker", *kill, codes=(0, 137))
         wait_until(lambda: started() != before, "the container was started again")
         stack.up()
-        assert has_run(stack.press_the_button())
+        wait_until(lambda: has_run(stack.press_the_button()), "the page runs a task")

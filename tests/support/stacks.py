@@ -6,7 +6,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.request import HTTPCookieProcessor, ProxyHandler, Request, build_ope
 
 from support.projects import run
 from support.rendering import ROOT, render
+from support.waiting import wait_until
 
 TRIAL = ROOT / "tests" / "containers" / "trial"
 """Files that are added to a project: an app whose tasks record that they ran, and its settings."""
@@ -24,16 +25,6 @@ TRIAL = ROOT / "tests" / "containers" / "trial"
 def docker(*arguments: str, timeout: float = 600, codes: tuple[int, ...] = (0,)) -> str:
     """Run docker and return its output. Raises AssertionError for another exit code."""
     return run(Path.cwd(), "docker", *arguments, timeout=timeout, codes=codes)
-
-
-def wait_until(met: Callable[[], object], what: str, seconds: float = 300) -> float:
-    """Wait until a condition is met, and return the seconds. Raises AssertionError if it is not."""
-    started = time.monotonic()
-    while not met():
-        passed = time.monotonic() - started
-        assert passed < seconds, f"after {passed:.0f} s it is not so that {what}"
-        time.sleep(0.3)
-    return time.monotonic() - started
 
 
 def free_port() -> int:

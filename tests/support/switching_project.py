@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from support.git import git
+from support.probe_project import LONG_TIMEOUTS
 from support.projects import commit, environment, run
 from support.servers import SQSServer
+from support.waiting import WAIT_TIMEOUT, wait_until
 from tests.faults.servers import RabbitMQ, Valkey
-
-WAIT_TIMEOUT = 300  # seconds
 
 TASKS = '''
 
@@ -55,13 +54,6 @@ record_run.apply_async(args=["later"], countdown=SECONDS)
 """
 
 
-def wait_until(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not true():
-        assert time.monotonic() < deadline, f"not within {WAIT_TIMEOUT} s: {what}"
-        time.sleep(0.1)
-
-
 class Project:
     """A project with a task that records its runs, and with schedules of this task."""
 
@@ -69,6 +61,8 @@ class Project:
         self.directory = directory
         with (directory / "apps" / "tasks" / "tasks.py").open("a") as file:
             file.write(TASKS)
+        with (directory / "config" / "settings" / "project.py").open("a") as file:
+            file.write(LONG_TIMEOUTS)
         self.manage("migrate", "--verbosity", "0")
         once = datetime.now(UTC) + timedelta(seconds=100)  # Beat has to run before this time
         schedules = SCHEDULES.replace("ONCE", once.isoformat())

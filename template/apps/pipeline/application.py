@@ -45,7 +45,6 @@ def install(app: Celery) -> None:
     app.amqp_cls = "apps.pipeline.broker.queues:AMQP"
     app.control_cls = "apps.pipeline.broker.control:Control"
     app.task_cls = "apps.pipeline.worker.task:Task"
-    app.events.dispatcher_cls = "apps.pipeline.worker.history:Dispatcher"
     # For all tasks, even those with a base class from a library.
     Task.Request = "apps.pipeline.worker.request:Request"
     task_prerun.connect(on_start)

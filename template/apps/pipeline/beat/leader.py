@@ -86,7 +86,8 @@ class LeaderMixin(Scheduler):
             return 0
         except self.outage_errors as error:
             self._warn(error)
-            self._step_down()
+            self._discard_schedule()
+            self._lock.release()  # another Beat may still be able to connect
             return RETRY_INTERVAL
         heartbeat.beat("beat")
         return delay
@@ -156,11 +157,6 @@ class LeaderMixin(Scheduler):
         from apps.pipeline.outbox.relay import relay
 
         return relay(self.app)
-
-    def _step_down(self) -> None:
-        """Release the lock, because another Beat may still be able to connect."""
-        self._discard_schedule()
-        self._lock.release()
 
     def _discard_schedule(self) -> None:
         """Discard the schedule and the connections, because another Beat may lead now."""

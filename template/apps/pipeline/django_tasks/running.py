@@ -11,11 +11,11 @@ from traceback import format_exception
 from typing import Any
 
 from celery import shared_task, states
-from celery.worker import request
 from django.core.exceptions import SuspiciousOperation
 from django.utils.module_loading import import_string
 
 from apps.pipeline.django_tasks import api, keeps_results
+from apps.pipeline.worker import request
 
 KEY = "django_task"  # the key of the call in `meta`
 
@@ -33,7 +33,7 @@ STATUS = {
 
 
 class Request(request.Request):
-    """Celery's request. It adds a killed process to the attempts that the result shows."""
+    """The request of a task. It adds a killed process to the attempts that the result shows."""
 
     @cached_property
     def _context(self) -> Any:

@@ -93,7 +93,7 @@ def _queues() -> Iterator[Metric]:
             oldest.add_metric([queue.name], queue.backlog.oldest_sent_at)
         if queue.consumed is not None:
             consumed.add_metric([queue.name], queue.consumed)
-    return iter((messages, oldest, consumed))
+    yield from (messages, oldest, consumed)
 
 
 def _per_queue(name: str, words: str) -> GaugeMetricFamily:

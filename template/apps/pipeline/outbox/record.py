@@ -11,7 +11,7 @@ from kombu import Queue, serialization
 from kombu.exceptions import OperationalError
 from kombu.utils import json
 
-from apps.pipeline.broker.queues import DELAY, DELAYED, delayed, whole_seconds
+from apps.pipeline.broker.queues import DELAY, delayed, whole_seconds
 
 # The header for an order: tasks with the same value are sent in the order of their rows.
 KEY = "outbox_key"
@@ -121,5 +121,5 @@ class Record:
             options["expiration"] = expires
         if self.options["exchange"] == DELAY:
             seconds = whole_seconds(app, None, self.headers["eta"]) or 1
-            options |= delayed(DELAYED.sub("", self.options["routing_key"]), seconds)
+            options |= delayed(self.options["routing_key"], seconds)
         return options

@@ -105,12 +105,6 @@ traced: deque[Trace] = deque(maxlen=50)
 """The latest tasks that this process has traced; the newest is first."""
 
 
-def trace(task: "Task[Any, Any]", *args: object, timeout: float = 15) -> Trace:
-    """Send the task, follow it to its end, and fetch its result, as `follow` does."""
-    *_, seen = follow(task, *args, timeout=timeout)
-    return seen
-
-
 def follow(task: "Task[Any, Any]", *args: object, timeout: float = 15) -> Iterator[Trace]:
     """Send the task, and yield its trace after each event. At the end it has the outcome.
 

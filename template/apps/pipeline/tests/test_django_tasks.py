@@ -12,10 +12,12 @@ from asgiref.sync import async_to_sync
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import Celery, states
+from celery.app.task import Task
 from django.apps import apps
 from django.db import transaction
 from kombu import Queue
 from kombu.exceptions import OperationalError
+from kombu.utils.imports import symbol_by_name
 from pytest_django import Settings
 
 from apps.pipeline import django_tasks
@@ -197,12 +199,10 @@ def call(**values: object) -> dict[str, Any]:
     return {"options": options, **empty, **times, **values}
 
 
-def test_a_killed_process_is_an_attempt_of_the_next_call_and_of_the_result(
-    live_app: Celery,
-) -> None:
-    sent = add.enqueue(1, 2)
-    headers, properties, body, _ = live_app.amqp.as_task_v2(
-        sent.id, running.run.name, args=(call(path=add.module_path, args=[1, 2]),), retries=3
+def taken(app: Celery, result_id: str) -> running.Request:
+    """The request with which a worker follows the fourth attempt of `add`, which has started."""
+    headers, properties, body, _ = app.amqp.as_task_v2(
+        result_id, running.run.name, args=(call(path=add.module_path, args=[1, 2]),), retries=3
     )
     message = SimpleNamespace(
         headers=headers,
@@ -213,8 +213,16 @@ def test_a_killed_process_is_an_attempt_of_the_next_call_and_of_the_result(
         content_type="application/json",
         content_encoding="utf-8",
     )
-    request = running.Request(message, app=live_app, hostname="celery@one", decoded=True)
+    request = running.Request(message, app=app, hostname="celery@one", decoded=True)
     request.time_start = time.time()
+    return request
+
+
+def test_a_killed_process_is_an_attempt_of_the_next_call_and_of_the_result(
+    live_app: Celery,
+) -> None:
+    sent = add.enqueue(1, 2)
+    request = taken(live_app, sent.id)
     try:
         raise WorkerLostError("signal 9")
     except WorkerLostError:
@@ -224,6 +232,25 @@ def test_a_killed_process_is_an_attempt_of_the_next_call_and_of_the_result(
     assert result.started_at
     assert result.errors[0].exception_class is WorkerLostError
     assert request._context.args[0]["worker_ids"] == ["celery@one"]
+
+
+def test_its_requests_are_those_of_the_template() -> None:
+    assert issubclass(running.Request, symbol_by_name(Task.Request))
+
+
+@pytest.mark.skipif(
+    not apps.is_installed("apps.pipeline.failed"), reason="failed tasks are not kept"
+)
+def test_a_task_that_a_time_limit_ends_is_kept_with_its_queue(live_worker: Celery) -> None:
+    from apps.pipeline.failed.models import FailedTask
+
+    taken(live_worker, "the-id").on_timeout(False, 5)
+    deadline = time.monotonic() + WAIT_TIMEOUT
+    while not (row := FailedTask.objects.first()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert (row.task_id, row.reason) == ("the-id", "time limit")
+    assert (row.queue, row.worker, row.attempts) == ("celery", "celery@one", 4)
 
 
 class TestSending:

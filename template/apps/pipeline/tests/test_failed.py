@@ -380,7 +380,7 @@ def test_a_failed_task_is_stored_although_the_broker_does_not_accept_the_notific
         raise BrokerError("out of memory")
 
     monkeypatch.setattr(current_app, "send_task", refuse)
-    details = {"task_id": "the-id", "name": sell.name, "error": "no bread"}
+    details: dict[str, Any] = {"task_id": "the-id", "name": sell.name, "error": "no bread"}
     assert record.record(Reason.ERROR, {}, [2], {}, **details)
     assert FailedTask.objects.get().error == "no bread"
     assert "FAILED_TASK_NOTIFY is not called for mill.sell[the-id]: out of memory" in caplog.text

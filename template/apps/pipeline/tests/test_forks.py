@@ -29,7 +29,7 @@ print(*names)
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_fork_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a thread may hold its lock for longer than a fork waits in production."""
     monkeypatch.setattr(ForkLock, "TIMEOUT", 60)
 

@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from celery import current_app
+from billiard.einfo import ExceptionInfo
+from celery import Celery, shared_task
+from celery.exceptions import Retry
+from celery.worker import request as celery_request
+from kombu.utils.imports import symbol_by_name
 
+from apps.pipeline.signals import task_event
 from apps.pipeline.status.tasks import by_workers
 from apps.pipeline.status.workers import Worker
 from apps.pipeline.worker import history
@@ -14,10 +20,10 @@ from apps.pipeline.worker import history
 
 @pytest.fixture(autouse=True)
 def empty() -> Iterator[None]:
-    history.under_way.clear()
+    history.unfinished.clear()
     history.done.clear()
     yield
-    history.under_way.clear()
+    history.unfinished.clear()
     history.done.clear()
 
 
@@ -36,26 +42,74 @@ def receive(task_id: str = "abc", **fields: Any) -> None:
     history.received(request)
 
 
+def note(event: str, task_id: str, **fields: Any) -> None:
+    task_event.send(sender=event, request=SimpleNamespace(id=task_id), fields=fields)
+
+
 def seen(*workers: Worker) -> list[Any]:
     mine = Worker("celery@one", answers=True, tasks=history.latest())
     return by_workers([mine, *workers])
 
 
-def test_a_dispatcher_that_sends_nothing_notes_the_events_of_tasks() -> None:
-    link = current_app.connection_for_write("memory://")
-    dispatcher = current_app.events.Dispatcher(link, groups=["worker"])
-    receive()
-    dispatcher.send("task-started", uuid="abc")
-    dispatcher.send("task-succeeded", uuid="abc", result="'<b>'", runtime=1)
+@shared_task(name="shop.pack", send_events=False)
+def pack() -> None:
+    pass
+
+
+def received_by_a_worker(app: Celery) -> Any:
+    """A request of the class that Celery makes for a task, in a worker that sends no events."""
+    task = app.tasks[pack.name]
+    base = symbol_by_name(task.Request)
+    create: Any = celery_request.create_request_cls  # type: ignore[attr-defined]
+    made = create(base, task, Mock(), "one@here", Mock(enabled=False), app=app)
+    headers, properties, body, _ = app.amqp.as_task_v2("abc", task.name)
+    message = SimpleNamespace(
+        headers=headers, properties=properties, body=body, payload=body, delivery_info={}
+    )
+    request = made(message, app=app, eventer=Mock(enabled=False), decoded=True)
+    history.received(request)
+    request.on_accepted(1, 0)
+    return request
+
+
+def raised(error: Exception) -> ExceptionInfo:
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()
+
+
+def test_a_success_is_noted_although_the_worker_sends_no_events(live_app: Celery) -> None:
+    request = received_by_a_worker(live_app)
+    request.on_success((False, "'<b>'", 1))
     [task] = seen()
     assert (task.ok, task.state, task.outcome) == (True, "succeeded", "'<b>'")
     words = [moment.words for moment in task.history]
     assert words == [
-        "sent to the broker",
         "taken by the worker",
         "started in a process",
         "finished",
     ]
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "traceback"),
+    [
+        (lambda it: it.on_failure(raised(ValueError("no tape"))), "failed", "no tape"),
+        (lambda it: it.on_failure(raised(Retry("later"))), "retries", "later"),
+        (lambda it: it.on_timeout(False, 5), "failed", "TimeLimitExceeded(5"),
+        (lambda it: it.reject(requeue=True), "rejected", ""),
+        (lambda it: it.terminate(Mock()), "revoked", ""),
+    ],
+)
+def test_each_end_is_noted_although_the_worker_sends_no_events(
+    live_app: Celery, end: Any, state: str, traceback: str
+) -> None:
+    end(received_by_a_worker(live_app))
+    [task] = seen()
+    assert task.state == state
+    assert traceback in dict(task.details).get("traceback", "")
+    assert not history.unfinished
 
 
 @pytest.mark.parametrize("header", ["schedule", "periodic_task_name"])
@@ -66,16 +120,16 @@ def test_a_record_names_the_schedule_with_each_scheduler(header: str) -> None:
 
 def test_a_task_that_is_retried_is_one_task_also_if_its_next_try_arrives_early() -> None:
     receive()
-    history.note("task-started", {"uuid": "abc"})
+    note("task-started", "abc")
     receive(retries=1, parent_id="abc")
-    history.note("task-retried", {"uuid": "abc", "exception": "away"})
-    history.note("task-started", {"uuid": "abc"})
-    history.note("task-failed", {"uuid": "abc", "exception": "gone", "traceback": "line 1"})
+    note("task-retried", "abc", exception="away")
+    note("task-started", "abc")
+    note("task-failed", "abc", exception="gone", traceback="line 1")
     [task] = seen()
     assert (task.state, task.retries, task.outcome) == ("failed", 1, "gone")
     assert [moment.words for moment in task.history].count("sent to the broker") == 1
     assert task.relatives == ()
-    assert not history.under_way
+    assert not history.unfinished
 
 
 def test_a_task_has_its_parent_and_its_children_also_from_another_worker() -> None:
@@ -89,17 +143,17 @@ def test_a_task_has_its_parent_and_its_children_also_from_another_worker() -> No
 
 
 def test_the_records_are_bounded() -> None:
-    for number in range(2 * history.UNDER_WAY):
+    for number in range(2 * history.UNFINISHED):
         receive(f"waits {number}")
     for number in range(3 * history.DONE):
         receive(f"ends {number}")
-        history.note("task-succeeded", {"uuid": f"ends {number}", "result": "x" * 10_000})
-    assert len(history.under_way) <= history.UNDER_WAY
+        note("task-succeeded", f"ends {number}", result="x" * 10_000)
+    assert len(history.unfinished) <= history.UNFINISHED
     assert len(history.latest()) <= 2 * history.DONE
     assert len(history.done[0]["outcome"]) == history.TEXT
     assert history.last() == ("shop.send", history.done[-1]["events"][-1][1])
 
 
 def test_events_of_a_task_that_is_not_known_change_nothing() -> None:
-    history.note("task-succeeded", {"uuid": "gone"})
+    note("task-succeeded", "gone")
     assert history.latest() == []

@@ -135,7 +135,7 @@ def test_other_brokers_have_no_lease(url: str) -> None:
 def test_an_error_response_counts_as_an_outage_of_the_broker() -> None:
     botocore = pytest.importorskip("botocore.exceptions", reason="this project does not use SQS")
     transport = import_module("apps.pipeline.broker.sqs.transport")
-    connection = Connection("sqs://", transport=transport.Transport)
+    connection: Any = Connection("sqs://", transport=transport.Transport)
     error = botocore.ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessage")
     with pytest.raises(OperationalError), connection._reraise_as_library_errors():
         raise error

@@ -1,12 +1,16 @@
 import gc
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 from weakref import WeakSet
 
 import pytest
@@ -16,18 +20,24 @@ from celery.concurrency import solo
 from celery.signals import celeryd_after_setup
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
-from kombu import Connection, Queue
+from kombu import Connection, Producer, Queue
 from kombu.asynchronous.timer import Timer
+from kombu.common import QoS
 from kombu.exceptions import OperationalError
 from kombu.utils.limits import TokenBucket
+from pytest_django import Settings
 from redis import Redis
 
+from apps.pipeline.broker import consumers as recorded
+from apps.pipeline.broker import queues
 from apps.pipeline.broker.queues import UNKNOWN_QUEUE
 from apps.pipeline.broker.redis import unacked
 from apps.pipeline.broker.redis.server import has_subscribers
+from apps.pipeline.liveness import heartbeat
 from apps.pipeline.tasks import ping
+from apps.pipeline.worker import answer
 from apps.pipeline.worker import consumer as consumers
-from apps.pipeline.worker.heartbeat import Heartbeat, waiting_messages
+from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, waiting_messages
 from apps.pipeline.worker.shutdown import SoftShutdown
 from apps.pipeline.worker.timeouts import WorkerTimeouts
 
@@ -99,6 +109,19 @@ class TestWaitingMessages:
             began = time.monotonic()
             assert waiting_messages(parent_of(app_without_servers)) is None
             assert time.monotonic() - began < 45
+
+    def test_a_frozen_sqs_is_unknown_before_the_watchdog_ends_the_worker(
+        self, app_without_servers: Celery
+    ) -> None:
+        app_without_servers.conf.broker_transport_options = {"client-config": {"read_timeout": 1}}
+        WorkerTimeouts(SimpleNamespace(app=app_without_servers))
+        options = app_without_servers.conf.broker_transport_options
+        for attempts, limit, config in (
+            (1, 31, options["client-config"]),  # a request of the main thread, as on other brokers
+            (2, 45, TIMEOUTS["client-config"]),
+        ):
+            one = max(config["connect_timeout"], config["read_timeout"])
+            assert attempts * config["retries"]["total_max_attempts"] * one < limit
 
 
 class TestConsumes:
@@ -210,6 +233,56 @@ class TestConsumes:
         assert step._consumes(parent_of(app_without_servers))
 
 
+class TestShutdown:
+    """The thread must not write the heartbeat again after the worker has deleted it."""
+
+    @pytest.fixture(autouse=True)
+    def directory(self, settings: Settings, tmp_path: Path) -> Path:
+        settings.RUNTIME_DIR = tmp_path
+        return tmp_path
+
+    def test_a_worker_that_stops_during_a_check_writes_nothing(
+        self,
+        step: Heartbeat,
+        live_app: Celery,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+    ) -> None:
+        parent = parent_of(live_app)
+
+        def stop_and_consume(_parent: Any) -> bool:
+            step.shutdown(parent)
+            return True
+
+        monkeypatch.setattr(step, "_consumes", stop_and_consume)
+        step._beat_if_consuming(parent)
+        assert [*directory.iterdir()] == []
+        with live_app.connection_for_read() as link:
+            assert recorded.by_queue(link) == {}
+
+    def test_what_a_thread_is_writing_is_deleted_after_that(
+        self,
+        step: Heartbeat,
+        live_app: Celery,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+    ) -> None:
+        parent, writes, beat = parent_of(live_app), threading.Event(), heartbeat.beat
+
+        def write_slowly(*args: Any, **options: Any) -> None:
+            writes.set()
+            time.sleep(0.3)
+            beat(*args, **options)
+
+        monkeypatch.setattr(heartbeat, "beat", write_slowly)
+        step.thread = threading.Thread(target=step._watch, args=(parent,), daemon=True)
+        step.thread.start()
+        assert writes.wait(WAIT_TIMEOUT)
+        step.shutdown(parent)
+        step.thread.join(WAIT_TIMEOUT)
+        assert [*directory.iterdir()] == []
+
+
 class TestUnknownTask:
     @pytest.fixture(autouse=True)
     def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,12 +309,71 @@ class TestUnknownTask:
         live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], compression="gzip")
         assert self.kept(live_worker).payload[0] == ["order", 7]
 
+    @pytest.mark.parametrize("broker_delays", [True, False])
+    @pytest.mark.parametrize("last", [True, False])
+    def test_its_message_returns_if_the_broker_does_not_accept_it_again(
+        self, live_app: Celery, monkeypatch: pytest.MonkeyPatch, broker_delays: bool, last: bool
+    ) -> None:
+        ping.delay()
+        queue: Any = live_app.amqp.queues[live_app.conf.task_default_queue]
+        with live_app.connection_for_read() as link, live_app.connection_for_read() as another:
+            message = queue(link.default_channel).get()
+            message.headers["offers"] = consumers.UNKNOWN_OFFERS - 1 if last else 0
+            consumer = consumer_of(live_app, link)
+            self.refuse(consumer, message, monkeypatch, broker_delays)
+            assert consumer.qos.value == 2
+            returned = queue(another.default_channel).get()
+            assert returned.headers["id"] == message.headers["id"]
+
+    @pytest.mark.parametrize("broker_delays", [True, False])
+    def test_the_worker_continues_if_the_connection_is_lost_then(
+        self, live_app: Celery, monkeypatch: pytest.MonkeyPatch, broker_delays: bool
+    ) -> None:
+        ping.delay()
+        queue: Any = live_app.amqp.queues[live_app.conf.task_default_queue]
+        monkeypatch.setattr(unacked, "to_return", {})
+        with live_app.connection_for_read() as link:
+            message = queue(link.default_channel).get()
+            monkeypatch.setattr(message, "requeue", Mock(side_effect=ConnectionResetError))
+            consumer = consumer_of(live_app, link)
+            self.refuse(consumer, message, monkeypatch, broker_delays)
+            assert consumer.qos.value == 2
+            assert [*unacked.to_return] == [message.delivery_tag]
+
+    def refuse(
+        self, consumer: Any, message: Any, monkeypatch: pytest.MonkeyPatch, broker_delays: bool
+    ) -> None:
+        """Let the consumer handle the message while the broker accepts nothing."""
+        monkeypatch.setattr(queues, "is_quorum", lambda _: broker_delays)
+        monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 10)  # RabbitMQ delays by whole seconds
+        monkeypatch.setattr(Producer, "publish", Mock(side_effect=OperationalError("full")))
+        consumer.on_unknown_task(None, message, KeyError())
+        for pause in [*consumer.pauses]:
+            pause()
+
     def test_it_does_not_block_known_tasks(self, live_worker: Celery) -> None:
         for _ in range(5):
             live_worker.send_task("shop.tasks.not_here_yet")
         assert ping.delay().get(timeout=WAIT_TIMEOUT) == "pong"
         for _ in range(5):
             self.kept(live_worker)
+
+
+def consumer_of(app: Celery, link: Any) -> Any:
+    """A consumer that is not started, with the attributes that unknown tasks need."""
+    consumer: Any = object.__new__(consumers.Consumer)
+    consumer.__dict__ |= {"app": app, "timer": Timer(), "pauses": [], "qos": QoS(print, 2)}
+    consumer.__dict__ |= {"connection_errors": link.connection_errors}
+    return consumer
+
+
+def test_the_process_of_a_solo_worker_counts_once(
+    live_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "memory", sorted)
+    parent = SimpleNamespace(pool=solo.TaskPool(), qos=QoS(print, 2))
+    told = answer.describe_worker(SimpleNamespace(app=live_app, consumer=parent))
+    assert told["memory"] == [os.getpid()]
 
 
 def test_a_worker_has_longer_timeouts_than_a_web_process(live_app: Celery) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,11 @@ def describe_worker(state: Any, with_tasks: bool = False, **kwargs: Any) -> dict
         "version": settings.APP_VERSION,
         "last": history.last(),
         "tasks": history.latest() if with_tasks else [],
-        "memory": memory([os.getpid(), *consumer.pool.info.get("processes", ())]),
+        "memory": memory({os.getpid(), *consumer.pool.info.get("processes", ())}),
     }
 
 
-def memory(processes: list[int]) -> int | None:
+def memory(processes: Iterable[int]) -> int | None:
     """The memory of the processes in bytes, with each shared page once. None without /proc."""
     total = 0
     with suppress(OSError):

@@ -8,6 +8,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import consumer, state
 from django.apps import apps
 from kombu import Message
+from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker import queues
 from apps.pipeline.broker.redis.server import unsupported
@@ -33,9 +34,10 @@ class Consumer(consumer.Consumer):
     `on_unknown_task` and the methods that it calls.
     """
 
+    connection_errors: tuple[type[Exception], ...]
     qos: Any
     task_buckets: dict[str, Any]
-    is_stopping = False  # whether the worker takes no more messages, because it was told to stop
+    is_stopping = False  # True after SIGTERM: the worker takes no more messages
     steps: list[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -88,7 +90,7 @@ class Consumer(consumer.Consumer):
     def on_unknown_task(self, body: Any, message: Message, exc: BaseException) -> None:
         headers: dict[str, Any] = message.headers
         offers = headers.get("offers", 0) + 1
-        text = "Task %s[%s] is not registered in this worker (offer %d of %d)"
+        text = "Task %s[%s] is not registered in this worker (delivery %d of %d)"
         logger.warning(text, headers.get("task"), headers.get("id"), offers, UNKNOWN_OFFERS)
         if queues.is_quorum(self.app):
             self._offer_again(message, offers)  # RabbitMQ delays it
@@ -100,20 +102,37 @@ class Consumer(consumer.Consumer):
 
     def _offer_after_pause(self, message: Message, offers: int) -> None:
         del self.pauses[0]  # they end in the order in which they began
-        self._offer_again(message, offers)
-        self.qos.decrement_eventually()
+        try:
+            self._offer_again(message, offers)
+        finally:
+            self.qos.decrement_eventually()
 
     def _offer_again(self, message: Message, offers: int) -> None:
+        is_last = offers >= UNKNOWN_OFFERS
+        if is_last and self._keep("UNKNOWN", message, "No worker knows this task."):
+            message.ack()
+            return
+        try:
+            self._send_again(message, offers)
+        except OperationalError as error:
+            headers = message.headers
+            text = "Returning the message of %s[%s] at once, because it cannot be sent again: %s"
+            logger.warning(text, headers.get("task"), headers.get("id"), error)
+            try:
+                message.requeue()
+            except self.connection_errors:
+                return_unstarted(message)
+        else:
+            message.ack()
+
+    def _send_again(self, message: Message, offers: int) -> None:
+        """Send a message after a pause, or to UNKNOWN_QUEUE. Raises kombu's OperationalError."""
         info = message.delivery_info
         destination = {"exchange": info["exchange"], "routing_key": info["routing_key"]}
         if offers >= UNKNOWN_OFFERS:
-            if self._keep("UNKNOWN", message, "No worker knows this task."):
-                message.ack()
-                return
             queue = self.app.amqp.queues.new_missing(queues.UNKNOWN_QUEUE)
             destination = {"exchange": queue.exchange, "routing_key": queue.name}
             destination |= {"declare": [queue]}
-            logger.error("Moved an unknown task to the queue %s: %s", queue.name, info)
         elif queues.is_quorum(self.app):
             destination = queues.delayed(info["routing_key"], UNKNOWN_PAUSE)
         headers = message.headers | {"offers": offers}
@@ -131,7 +150,8 @@ class Consumer(consumer.Consumer):
                 retry_policy=RETRY_POLICY,
                 **destination,
             )
-        message.ack()
+        if offers >= UNKNOWN_OFFERS:
+            logger.error("Moved an unknown task to the queue %s: %s", queue.name, info)
 
     def on_decode_error(self, message: Message, exc: Exception) -> None:
         self._keep("UNREADABLE", message, str(exc))

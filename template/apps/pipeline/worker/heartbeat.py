@@ -22,7 +22,11 @@ from apps.pipeline.worker import answer  # noqa: F401 - registers its command
 # although messages wait and a process is free. 60 s later the watchdog ends the worker.
 STUCK_AFTER = 15
 # Seconds, for each attempt to connect. All have to end before the watchdog ends the worker.
-TIMEOUTS = {"socket_timeout": 5, "socket_connect_timeout": 5, "answer_timeout": 5}
+SQS = {"connect_timeout": 5, "read_timeout": 5, "retries": {"total_max_attempts": 1}}
+TIMEOUTS: dict[str, Any] = {"socket_timeout": 5, "socket_connect_timeout": 5, "answer_timeout": 5}
+TIMEOUTS |= {"client-config": SQS}
+# Seconds for which a worker that stops waits for the thread, which may be in a check.
+LAST_CHECK = 3
 
 logger = logging.getLogger(__name__)
 _fork_lock = ForkLock()
@@ -57,6 +61,8 @@ class Heartbeat(bootsteps.StartStopStep):
     def shutdown(self, parent: Any) -> None:
         self.ended.set()
         self.watchdog.stop()
+        if self.thread:  # it may be about to write what is deleted here
+            self.thread.join(LAST_CHECK)
         heartbeat.stop("worker", node=self.node)
         with suppress(OperationalError, OSError, RedisError):
             consumers.remove(parent.app, parent.hostname, parent.app.amqp.queues.consume_from)
@@ -73,11 +79,12 @@ class Heartbeat(bootsteps.StartStopStep):
                 try:
                     self._beat_if_consuming(parent)
                 except Exception:  # for example a full disk; the next attempt can succeed
-                    logger.exception("The worker could not write its heartbeat")
+                    text = "The heartbeat check of the worker failed; the next one is in %d s"
+                    logger.exception(text, heartbeat.INTERVAL)
                 _fork_lock.wait(self.ended, heartbeat.INTERVAL)
 
     def _beat_if_consuming(self, parent: Any) -> None:
-        if self._consumes(parent):
+        if self._consumes(parent) and not self.ended.is_set():
             self.watchdog.reset()
             queues = list(parent.app.amqp.queues.consume_from)
             heartbeat.beat("worker", "\n".join(queues), node=self.node)

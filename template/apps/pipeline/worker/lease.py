@@ -20,12 +20,8 @@ class Lease(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         redis.start(parent.app)
         sqs.start(parent.app)
-        worker_shutdown.connect(self._on_shutdown, sender=parent)  # after a warm shutdown
+        worker_shutdown.connect(self.terminate, sender=parent)  # after a warm shutdown
 
-    def terminate(self, parent: Any) -> None:
-        redis.stop()
-        sqs.stop()
-
-    def _on_shutdown(self, **kwargs: Any) -> None:
+    def terminate(self, parent: Any = None, **kwargs: Any) -> None:
         redis.stop()
         sqs.stop()

@@ -17,6 +17,15 @@ class Request(request.Request):
     the task raised Reject. Seen in celery 5.7.0 (not reported yet). Delete `_current` once fixed.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Change the subclass that Celery makes for each task.
+
+        Its `on_success` does not call `send_event` if Celery sends no events to the broker.
+        """
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == request.__name__:
+            cls.on_success = request.Request.on_success  # type: ignore[method-assign]
+
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
         """Celery calls this for each event of a task, even if it sends no events to the broker."""
         task_event.send(sender=type, request=self, fields=fields)

@@ -47,8 +47,8 @@ class SoftShutdown(bootsteps.StartStopStep):
 
     def _on_sigterm(self, *args: Any) -> None:
         # Without a broker the event loop does not run.
-        loop_turns = time.monotonic() - self.polled_at < 10 * self.POLL_INTERVAL
-        if self.stopping_since is not None or not (loop_turns or state.active_requests):
+        loop_runs = time.monotonic() - self.polled_at < 10 * self.POLL_INTERVAL
+        if self.stopping_since is not None or not (loop_runs or state.active_requests):
             self._stop(*args)
             return
         self.stopping_since = time.monotonic()

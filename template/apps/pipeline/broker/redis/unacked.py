@@ -51,7 +51,6 @@ class QoS(AcknowledgeMixin):
     reported yet). Delete the new tags in `_brpop_start`, `basic_get` and `_accept` once fixed.
     """
 
-    channel: Any
     _delivered: Any
     _vrestore_count: int
 
