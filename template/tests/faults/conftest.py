@@ -109,7 +109,7 @@ def pytest_runtest_makereport(
     elif report.skipped:
         row.verdict = f"skipped: {call.excinfo.value}" if call.excinfo else "skipped"
     elif call.when == "call":
-        row.verdict = "holds"
+        row.verdict = "passed"
     if call.when == "teardown":
         report.user_properties.append(("row", cells_of(row)))  # with `-n`, for another process
     return report
@@ -123,7 +123,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     rounds = "full" if FULL else "short"
     terminalreporter.section(f"faults, {rounds} round, {kind_of_broker()}")
-    heads = ["fault", "injected", "accepted", "done", "lost", "back after", "verdict"]
+    heads = ["fault", "injected", "accepted", "done", "lost", "recovery", "verdict"]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     for line in [heads, *cells]:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

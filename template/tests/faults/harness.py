@@ -269,14 +269,14 @@ class System:
 
     def waiting(self) -> int:
         """The number of messages in the queue."""
-        with self.app.connection_for_read() as link:
-            channel: Any = link.default_channel
+        with self.app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
             return int(channel.queue_declare(queue=self.queue, passive=True).message_count)
 
     def unacknowledged(self) -> int:
         """The number of unacknowledged messages, on Redis."""
-        with self.app.connection_for_read() as link:
-            channel: Any = link.default_channel
+        with self.app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
             return int(channel.client.hlen("unacked"))
 
     def recorded(self, kind: str) -> set[str]:

@@ -22,10 +22,10 @@ START_TIMEOUT = 120  # seconds; RabbitMQ takes five, and many more on a busy mac
 RESERVATIONS: list[socket.socket] = []
 
 
-def wait_until(true: Callable[[], object], within: float, what: str) -> float:
-    """Wait until a condition is true, and return the seconds."""
+def wait_until(met: Callable[[], object], within: float, what: str) -> float:
+    """Wait until a condition is met, and return the seconds."""
     began = time.monotonic()
-    while not true():
+    while not met():
         waited = time.monotonic() - began
         assert waited < within, f"not within {within:.0f} s: {what}"
         time.sleep(0.05)
@@ -144,10 +144,10 @@ class Valkey(Server):
         """Whether it has loaded its file. Until then it answers that it is loading."""
         with (
             suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), timeout=1) as link,
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
         ):
-            link.sendall(b"PING\r\n")
-            return link.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
 
@@ -184,10 +184,10 @@ class RabbitMQ(Server):
         """Whether it answers a client. Its port is open earlier."""
         with (
             suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), timeout=1) as link,
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
         ):
-            link.sendall(b"AMQP\0\0\x09\x01")
-            return bool(link.recv(8))
+            connection.sendall(b"AMQP\0\0\x09\x01")
+            return bool(connection.recv(8))
         return False
 
     def __exit__(self, *error: object) -> None:

@@ -24,10 +24,10 @@ def send(system: System, count: int) -> set[str]:
 def kept(system: System) -> set[str]:
     """The ids in the table of failed tasks."""
     if system.database:
-        with psycopg.connect(system.database.url) as link:
-            return {name for (name,) in link.execute(KEPT)}
-    with closing(sqlite3.connect(system.directory / "db.sqlite3")) as link:
-        return {name for (name,) in link.execute(KEPT)}
+        with psycopg.connect(system.database.url) as connection:
+            return {name for (name,) in connection.execute(KEPT)}
+    with closing(sqlite3.connect(system.directory / "db.sqlite3")) as connection:
+        return {name for (name,) in connection.execute(KEPT)}
 
 
 def wait_kept(system: System, sent: set[str], row: Row) -> None:

@@ -89,7 +89,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         self._confirmed_at = time.monotonic()
         return super()._lead()
 
-    def verify(self) -> None:
+    def read_changes(self) -> None:
         # The library swallows database errors, and logs a traceback at each tick. Seen in
         # django-celery-beat 2.9.0 (not reported yet). Once fixed, only read the changes.
         close_old_connections()

@@ -89,11 +89,11 @@ class LeaderMixin(Scheduler):
             self._discard_schedule()
             self._lock.release()  # another Beat may still be able to connect
             return RETRY_INTERVAL
-        heartbeat.beat("beat")
+        heartbeat.write("beat")
         return delay
 
-    def verify(self) -> None:
-        """Raise one of `outage_errors` if the schedule cannot be read or written."""
+    def read_changes(self) -> None:
+        """Read changes of the schedule. Raises one of `outage_errors` if that fails."""
 
     def explain(self, error: Exception) -> str:
         """The reason why Beat sends no tasks, and what to do about it."""
@@ -135,7 +135,7 @@ class LeaderMixin(Scheduler):
         finally:
             self.leads = None
             self._lock.release()
-            heartbeat.stop("beat")
+            heartbeat.delete("beat")
 
     def _lead(self) -> bool:
         held = self._lock.hold()
@@ -144,7 +144,7 @@ class LeaderMixin(Scheduler):
             self._discard_schedule()
             self.leads = False
         if held:
-            self.verify()
+            self.read_changes()
         if held and not self.leads:
             self.producer  # noqa: B018 - connects to the broker
             self.setup_schedule()

@@ -21,11 +21,11 @@ ERROR_LENGTH = 1000  # characters of an error; the traceback has all of it
 
 
 def record(
-    reason: Reason, request: Any, args: Any, kwargs: Any, *, by_task: bool = False, **fields: Any
+    reason: Reason, request: Any, args: Any, kwargs: Any, *, in_task: bool = False, **fields: Any
 ) -> bool:
     """Store a failed task, and return whether it is stored or a task will store it.
 
-    With `by_task`, or if the database does not answer, send a task that stores it. It never raises,
+    With `in_task`, or if the database does not answer, send a task that stores it. It never raises,
     because the worker has to acknowledge the message of the failed task.
     """
     task_id, name = fields["task_id"], fields["name"]
@@ -39,7 +39,7 @@ def record(
                 logger.warning(text, name, task_id, UNKNOWN_QUEUE, error)
                 return False
             row |= {"message": "", "obstacle": str(error)}
-        _store_or_send(row, by_task)
+        _store_or_send(row, in_task)
     except Exception:
         logger.exception("The failed task %s[%s] is not kept", name, task_id)
         return False
@@ -47,7 +47,7 @@ def record(
 
 
 def record_message(
-    reason: Reason, received: Message, error: str, queue: str = "", *, by_task: bool = False
+    reason: Reason, received: Message, error: str, queue: str = "", *, in_task: bool = False
 ) -> bool:
     """Store a message with which no task was run, as `record` does."""
     headers = received.headers or {}
@@ -67,7 +67,7 @@ def record_message(
         name=headers.get("task") or "(none)",
         error=error,
         queue=queue,
-        by_task=by_task,
+        in_task=in_task,
     )
 
 
@@ -81,9 +81,9 @@ def store(row: dict[str, Any]) -> None:
             logger.warning("FAILED_TASK_NOTIFY is not called for %s: %s", failed, error)
 
 
-def _store_or_send(fields: dict[str, Any], by_task: bool) -> None:
+def _store_or_send(fields: dict[str, Any], in_task: bool) -> None:
     row = {key: _storable(key, value) for key, value in fields.items()}
-    if by_task:
+    if in_task:
         try:
             current_app.send_task(STORE, [row], ignore_result=True)
         except OperationalError as error:

@@ -41,7 +41,7 @@ def on_failure(
         request,
         args,
         kwargs,
-        by_task=get_current_worker_task() is None,  # the event loop must not wait for the database
+        in_task=get_current_worker_task() is None,  # the event loop must not wait for the database
         task_id=task_id,
         name=sender.name,
         error=f"{type(exception).__name__}: {exception}"[:ERROR_LENGTH],
@@ -57,7 +57,7 @@ def on_revoked(sender: Any, request: Any, expired: bool, signum: Any, **others: 
         request,
         request.args,
         request.kwargs,
-        by_task=True,
+        in_task=True,
         task_id=request.id,
         name=sender.name,
         error=f"signal {signum}" if signum else "",

@@ -20,7 +20,7 @@ def _file(role: str, node: str) -> Path:
     return directory / ".".join(filter(None, parts))
 
 
-def beat(role: str, lines: str = "", *, node: str = "") -> None:
+def write(role: str, lines: str = "", *, node: str = "") -> None:
     """Write the heartbeat of a role, `worker` or `beat`, on this machine.
 
     A worker passes its node name, because a machine can have several workers, and a line for each
@@ -29,7 +29,7 @@ def beat(role: str, lines: str = "", *, node: str = "") -> None:
     _file(role, node).write_text(lines)
 
 
-def stop(role: str, *, node: str = "") -> None:
+def delete(role: str, *, node: str = "") -> None:
     """Delete the heartbeat of a process that has stopped."""
     _file(role, node).unlink(missing_ok=True)
 

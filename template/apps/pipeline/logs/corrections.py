@@ -30,9 +30,10 @@ class LostAcknowledgement(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if str(record.msg).startswith(("Couldn't ack ", "Couldn't reject ")):
             record.levelno, record.levelname = logging.WARNING, "WARNING"
+            reason = record.args[-1] if isinstance(record.args, tuple) and record.args else ""
             record.msg = (
                 "The connection to the broker is lost. A message that was not acknowledged will be "
-                "delivered again."
+                f"delivered again: {reason}"
             )
             record.args, record.exc_info = None, None
         return True

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from apps.pipeline.outbox import publishing
-from apps.pipeline.outbox.models import OWN_TIME, Message
+from apps.pipeline.outbox.models import GRACE_PERIOD, Message
 from apps.pipeline.outbox.publishing import Row
 from apps.pipeline.outbox.record import Record
 
@@ -26,23 +26,23 @@ class Batch:
         rows, self.rows = self.rows, []
         if not rows or publishing.is_paused():
             return
-        until = time.monotonic() + OWN_TIME.total_seconds()
+        until = time.monotonic() + GRACE_PERIOD.total_seconds()
         if rows := self._unblocked(self._kept(rows)):
             publishing.send(self.app, rows, until, producer)
 
     def _kept(self, rows: list[Row]) -> list[Row]:
         """The rows that no savepoint has rolled back and no Beat has claimed.
 
-        Claim them. A single new row needs no claim, because Beat waits for OWN_TIME.
+        Claim them. A single new row needs no claim, because Beat waits for GRACE_PERIOD.
         """
         messages = [message for message, _ in rows]
-        is_new = messages[0].created_at > timezone.now() - OWN_TIME / 2
+        is_new = messages[0].created_at > timezone.now() - GRACE_PERIOD / 2
         if len(rows) == 1 and is_new and not self._may_be_rolled_back():
             return rows
         # SQLite reuses the primary key of a row that was rolled back, so compare ids of tasks too.
         ids = [message.task_id for message in messages]
         found = publishing.rows_of(messages).filter(task_id__in=ids)
-        mine = publishing.claim(found.filter(due_at__lte=timezone.now() + OWN_TIME))
+        mine = publishing.claim(found.filter(due_at__lte=timezone.now() + GRACE_PERIOD))
         kept = {message.pk for message in mine}
         return [row for row in rows if row[0].pk in kept]
 
@@ -77,5 +77,5 @@ def store(app: Celery, record: Record, name: str, alias: str, producer: Any) -> 
         batch = connection.outbox = Batch(app, alias, connection.run_on_commit)
     if len(batch.rows) < publishing.BATCH:  # Beat sends the rest
         batch.rows.append((message, record))
-    held = None if connection.in_atomic_block else producer
-    transaction.on_commit(partial(batch.publish, held), using=alias, robust=True)
+    open_producer = None if connection.in_atomic_block else producer
+    transaction.on_commit(partial(batch.publish, open_producer), using=alias, robust=True)

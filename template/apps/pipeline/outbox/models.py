@@ -4,11 +4,11 @@ from django.db import models
 from django.utils import timezone
 
 # For this time only the process that stored a message publishes it. After that, Beat may too.
-OWN_TIME = timedelta(seconds=10)
+GRACE_PERIOD = timedelta(seconds=10)
 
 
 def after_own_time() -> datetime:
-    return timezone.now() + OWN_TIME
+    return timezone.now() + GRACE_PERIOD
 
 
 class Message(models.Model):

@@ -21,9 +21,9 @@ from apps.pipeline.outbox.record import ExpiredError, Record
 logger = logging.getLogger(__name__)
 
 BATCH = 500  # messages that a process claims in one step, or keeps in memory for a transaction
-CLAIM = timedelta(seconds=60)  # after which others send the messages of a killed process
+CLAIM_TIME = timedelta(seconds=60)  # after which others send the messages of a killed process
 PAUSE = 5  # seconds for which a process leaves messages to Beat if the broker did not answer
-AGAIN = timedelta(seconds=10)  # until a message that was refused is sent again
+RETRY_DELAY = timedelta(seconds=10)  # until a message that was refused is sent again
 
 Row = tuple[Message, Record]
 
@@ -32,7 +32,7 @@ _paused_until = 0.0
 
 def keep(record: Record, name: str, alias: str, error: Exception) -> None:
     """Store a message that the broker did not accept."""
-    create(record, name, alias, last_error=_words(error), due_at=timezone.now() + AGAIN)
+    create(record, name, alias, last_error=_words(error), due_at=timezone.now() + RETRY_DELAY)
 
 
 def create(record: Record, name: str, alias: str, **fields: Any) -> Message:
@@ -46,7 +46,7 @@ def claim(rows: "QuerySet[Message]") -> list[Message]:
     with transaction.atomic(using=rows.db):
         skips = transaction.get_connection(rows.db).features.has_select_for_update_skip_locked
         found = list(rows.select_for_update(skip_locked=skips).order_by("pk")[:BATCH])
-        update(found, due_at=timezone.now() + CLAIM)
+        update(found, due_at=timezone.now() + CLAIM_TIME)
     return found
 
 
@@ -76,7 +76,7 @@ def send(
     except OperationalError as error:
         pause()
         logger.warning("%s waits in the outbox: %s", waiting[0][0], _words(error))
-        update([waiting.pop(0)[0]], last_error=_words(error), due_at=timezone.now() + AGAIN)
+        update([waiting.pop(0)[0]], last_error=_words(error), due_at=timezone.now() + RETRY_DELAY)
     finally:
         _delete(sent)
         update([message for message, _ in waiting], due_at=timezone.now())
@@ -102,7 +102,7 @@ def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bo
 def refuse(message: Message, error: Exception) -> None:
     """Log that a message cannot be sent, and leave it in the outbox for a later attempt."""
     logger.error("%s cannot be sent", message, exc_info=error)
-    update([message], last_error=_words(error), due_at=timezone.now() + 6 * AGAIN)
+    update([message], last_error=_words(error), due_at=timezone.now() + 6 * RETRY_DELAY)
 
 
 def drop_expired(app: Celery, record: Record, name: str) -> None:

@@ -86,7 +86,7 @@ class Record:
         options = self.options | {"headers": {**self.headers}} | self._remaining(app)
         amqp: Any = app.amqp
         with producer.connection._reraise_as_library_errors():
-            self._tell_backend(app.backend, producer)
+            self._prepare_backend(app.backend, producer)
             if options["exchange"] == DELAY:
                 amqp.prepare_delay()
             body = b64decode(self.body) if self.binary else self.body
@@ -98,7 +98,7 @@ class Record:
             with suppress(Exception):  # the broker has the task
                 amqp._event_dispatcher.publish("task-sent", self.event | where, producer)
 
-    def _tell_backend(self, backend: Any, producer: Any) -> None:
+    def _prepare_backend(self, backend: Any, producer: Any) -> None:
         try:
             for method, arguments in self.calls:
                 getattr(backend, method)(*arguments)

@@ -12,10 +12,10 @@ from apps.pipeline.outbox.record import Record
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 1.0  # for the outbox, in each tick in which no task is due
+TIME_LIMIT = 1.0  # for the outbox, in each tick in which no task is due
 
 
-def relay(app: Celery, seconds: float = SECONDS) -> bool:
+def relay(app: Celery, seconds: float = TIME_LIMIT) -> bool:
     """Send the oldest messages, for at most `seconds`. Return whether more can be sent now.
 
     Several relays can run at once. No transaction is open while a message is published.

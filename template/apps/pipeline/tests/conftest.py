@@ -19,9 +19,9 @@ def redis(broker_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def link(broker_url: str, redis: Redis) -> Iterator[Connection]:
-    with Connection(broker_url) as link:
-        yield link
+def connection(broker_url: str, redis: Redis) -> Iterator[Connection]:
+    with Connection(broker_url) as connection:
+        yield connection
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,9 @@ QUEUE = Queue("celery", Exchange("celery"), routing_key="celery")
 MAIL = Queue("mail", Exchange("mail"), routing_key="mail")
 
 
-def send(link: Connection, words: str = "hello", queue: Queue = QUEUE, **options: Any) -> None:
-    link.Producer().publish(
+def send(
+    connection: Connection, words: str = "hello", queue: Queue = QUEUE, **options: Any
+) -> None:
+    connection.Producer().publish(
         words, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue], **options
     )

@@ -14,16 +14,16 @@ from apps.pipeline.tests.messages import QUEUE, send
 class Loop:
     """A consumer, and the steps of the event loop of a worker."""
 
-    def __init__(self, link: Connection, redis: Redis, prefetch: int = 1) -> None:
-        self.link, self.redis, self.messages = link, redis, list[Any]()
-        self.consumer: Any = link.Consumer([QUEUE], on_message=self.messages.append)
+    def __init__(self, connection: Connection, redis: Redis, prefetch: int = 1) -> None:
+        self.connection, self.redis, self.messages = connection, redis, list[Any]()
+        self.consumer: Any = connection.Consumer([QUEUE], on_message=self.messages.append)
         self.consumer.qos(prefetch_count=prefetch)
         self.consumer.consume()
         self.channel: Any = self.consumer.channel
 
     def tick(self) -> None:
         """Send the next command."""
-        self.link.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+        self.connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
 
     def take(self) -> Any:
         """Take a message."""
@@ -38,9 +38,9 @@ class Loop:
 
 
 @pytest.fixture
-def loop(link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Loop:
+def loop(connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Loop:
     monkeypatch.setattr(lease, "held", lambda: True)
-    return Loop(link, redis)
+    return Loop(connection, redis)
 
 
 def held(redis: Redis) -> int:
@@ -49,8 +49,8 @@ def held(redis: Redis) -> int:
 
 
 def test_the_next_command_acknowledges(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    send(loop.link)
-    send(loop.link)
+    send(loop.connection)
+    send(loop.connection)
     first = loop.take()
     assert held(loop.redis) == 1
     monkeypatch.setattr(loop.channel.qos, "remove_records", None)  # no other command is sent
@@ -62,8 +62,10 @@ def test_the_next_command_acknowledges(loop: Loop, monkeypatch: pytest.MonkeyPat
     assert not loop.channel.acknowledging
 
 
-def test_without_such_a_command_the_next_tick_acknowledges(link: Connection, loop: Loop) -> None:
-    send(link)
+def test_without_such_a_command_the_next_tick_acknowledges(
+    connection: Connection, loop: Loop
+) -> None:
+    send(connection)
     loop.consumer.qos(prefetch_count=2)
     message = loop.take()
     loop.tick()  # takes the next message, which does not come
@@ -74,8 +76,8 @@ def test_without_such_a_command_the_next_tick_acknowledges(link: Connection, loo
     assert held(loop.redis) == 0
 
 
-def test_a_closed_channel_has_acknowledged(link: Connection, loop: Loop) -> None:
-    send(link)
+def test_a_closed_channel_has_acknowledged(connection: Connection, loop: Loop) -> None:
+    send(connection)
     message = loop.take()
     message.ack()
     loop.channel.close()
@@ -84,9 +86,9 @@ def test_a_closed_channel_has_acknowledged(link: Connection, loop: Loop) -> None
 
 
 def test_a_command_without_an_answer_is_repeated(
-    broker_url: str, link: Connection, loop: Loop
+    broker_url: str, connection: Connection, loop: Loop
 ) -> None:
-    send(link)
+    send(connection)
     message = loop.take()
     message.ack()
     sending = loop.channel.client.connection
@@ -94,7 +96,7 @@ def test_a_command_without_an_answer_is_repeated(
     loop.tick()
     assert loop.channel.acknowledging == [message.delivery_tag]
     sending.disconnect()
-    link.collect()
+    connection.collect()
     assert acks.to_acknowledge == {message.delivery_tag}
     assert loop.recorded() == {message.delivery_tag}
     with Connection(broker_url) as other:
@@ -105,8 +107,10 @@ def test_a_command_without_an_answer_is_repeated(
 
 
 @pytest.mark.parametrize("where", ["thread", "cancelled", "closed"])
-def test_outside_of_the_loop_it_is_sent_at_once(link: Connection, loop: Loop, where: str) -> None:
-    send(link)
+def test_outside_of_the_loop_it_is_sent_at_once(
+    connection: Connection, loop: Loop, where: str
+) -> None:
+    send(connection)
     message = loop.take()
     if where == "thread":
         thread = threading.Thread(target=message.ack)
@@ -128,6 +132,6 @@ def test_a_process_without_a_lease_acknowledges_at_once(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "held", lambda: False)
-    send(loop.link)
+    send(loop.connection)
     loop.take().ack()
     assert loop.recorded() == set()

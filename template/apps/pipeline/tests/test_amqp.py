@@ -22,19 +22,19 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ours.settimeout(timeout)
         ours.recv(1)
 
-    link: Any = transport.AMQPConnection(answer_timeout=0.1, confirm_publish=True)
-    link._transport = SimpleNamespace(sock=ours, connected=True, close=ours.close)
-    monkeypatch.setattr(link, "_frame_writer", lambda *_: None)
-    monkeypatch.setattr(link, "drain_events", drain_events)
+    connection: Any = transport.AMQPConnection(answer_timeout=0.1, confirm_publish=True)
+    connection._transport = SimpleNamespace(sock=ours, connected=True, close=ours.close)
+    monkeypatch.setattr(connection, "_frame_writer", lambda *_: None)
+    monkeypatch.setattr(connection, "drain_events", drain_events)
     with ours, theirs:
-        yield link
+        yield connection
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda link: transport.AMQPChannel(link, 1).wait(spec.Basic.Ack),
-        lambda link: link.close(),
+        lambda connection: transport.AMQPChannel(connection, 1).wait(spec.Basic.Ack),
+        lambda connection: connection.close(),
     ],
     ids=["confirm", "close"],
 )
@@ -50,8 +50,8 @@ def test_a_broker_that_does_not_answer_raises_and_closes_the_connection(
 
 @pytest.mark.parametrize("scheme", ["amqp", "amqps"])
 def test_every_amqp_connection_has_the_timeout(scheme: str) -> None:
-    link = Connection(f"{scheme}://localhost//", transport_options={"answer_timeout": 2})
-    made: Any = link.transport
+    connection = Connection(f"{scheme}://localhost//", transport_options={"answer_timeout": 2})
+    made: Any = connection.transport
     assert made.Connection(answer_timeout=2).answer_timeout == 2
     assert made.Connection.Channel is transport.AMQPChannel
     assert bool(made.client.ssl) is (scheme == "amqps")

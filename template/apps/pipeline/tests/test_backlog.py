@@ -16,14 +16,16 @@ from apps.pipeline.tests.messages import QUEUE
 
 
 @pytest.fixture(params=["", "shop:"])
-def link(request: pytest.FixtureRequest, broker_url: str, redis: Redis) -> Iterator[Connection]:
+def connection(
+    request: pytest.FixtureRequest, broker_url: str, redis: Redis
+) -> Iterator[Connection]:
     options = {"global_keyprefix": request.param}
-    with Connection(broker_url, transport_options=options) as link:
-        yield link
+    with Connection(broker_url, transport_options=options) as connection:
+        yield connection
 
 
-def send(link: Connection, priority: int = 0, **headers: Any) -> None:
-    link.Producer().publish(
+def send(connection: Connection, priority: int = 0, **headers: Any) -> None:
+    connection.Producer().publish(
         "hello",
         exchange="celery",
         routing_key="celery",
@@ -33,45 +35,45 @@ def send(link: Connection, priority: int = 0, **headers: Any) -> None:
     )
 
 
-def test_a_queue_that_is_empty_or_missing_has_no_oldest_message(link: Connection) -> None:
-    assert backlog(link, "celery") == Backlog(0)
+def test_a_queue_that_is_empty_or_missing_has_no_oldest_message(connection: Connection) -> None:
+    assert backlog(connection, "celery") == Backlog(0)
 
 
-def test_the_oldest_message_is_the_one_that_is_taken_next(link: Connection) -> None:
-    send(link, sent_at=1000.5)
-    send(link, sent_at=2000.5)
-    assert backlog(link, "celery") == Backlog(2, oldest_sent_at=1000.5)
-    assert backlog(link, "celery") == Backlog(2, oldest_sent_at=1000.5), "nothing was taken"
+def test_the_oldest_message_is_the_one_that_is_taken_next(connection: Connection) -> None:
+    send(connection, sent_at=1000.5)
+    send(connection, sent_at=2000.5)
+    assert backlog(connection, "celery") == Backlog(2, oldest_sent_at=1000.5)
+    assert backlog(connection, "celery") == Backlog(2, oldest_sent_at=1000.5), "nothing was taken"
 
 
-def test_a_message_of_low_priority_can_be_the_oldest(link: Connection) -> None:
-    send(link, priority=9, sent_at=1000)
-    send(link, priority=0, sent_at=2000)
-    assert backlog(link, "celery").oldest_sent_at == 1000
+def test_a_message_of_low_priority_can_be_the_oldest(connection: Connection) -> None:
+    send(connection, priority=9, sent_at=1000)
+    send(connection, priority=0, sent_at=2000)
+    assert backlog(connection, "celery").oldest_sent_at == 1000
 
 
-def test_the_age_of_messages_of_other_programs_is_not_known(link: Connection) -> None:
-    send(link)
-    send(link, sent_at=2000)
-    assert backlog(link, "celery") == Backlog(2)
-    send(link, priority=9, sent_at=1000)
-    assert backlog(link, "celery").oldest_sent_at is None, "the other one may be older"
+def test_the_age_of_messages_of_other_programs_is_not_known(connection: Connection) -> None:
+    send(connection)
+    send(connection, sent_at=2000)
+    assert backlog(connection, "celery") == Backlog(2)
+    send(connection, priority=9, sent_at=1000)
+    assert backlog(connection, "celery").oldest_sent_at is None, "the other one may be older"
 
 
 def test_items_that_are_not_celery_messages_are_ignored(redis: Redis, broker_url: str) -> None:
     for item in (b"no JSON", b"[]", b"7", b'{"headers": null}', b"\xff"):
         redis.delete("celery")
         redis.lpush("celery", item)
-        with Connection(broker_url) as link:
-            assert backlog(link, "celery") == Backlog(1)
+        with Connection(broker_url) as connection:
+            assert backlog(connection, "celery") == Backlog(1)
 
 
 def test_each_message_has_the_time_when_it_was_sent(live_app: Celery, redis: Redis) -> None:
     began = time.time()
     live_app.tasks[ping.name].apply_async()
     live_app.send_task(ping.name)  # as Beat does
-    with live_app.connection_for_read() as link:
-        found = backlog(link, live_app.conf.task_default_queue)
+    with live_app.connection_for_read() as connection:
+        found = backlog(connection, live_app.conf.task_default_queue)
     assert found.messages == 2
     assert found.oldest_sent_at is not None
     assert began <= found.oldest_sent_at <= time.time()
@@ -79,8 +81,8 @@ def test_each_message_has_the_time_when_it_was_sent(live_app: Celery, redis: Red
 
 def test_the_status_says_that_the_age_is_not_known(live_app: Celery, redis: Redis) -> None:
     live_app.conf.update(task_queues=None, task_default_queue="celery")
-    with live_app.connection_for_write() as link:
-        send(link)
+    with live_app.connection_for_write() as connection:
+        send(connection)
     text = "1 waiting in celery, which no worker consumes. "
     text += "The age of messages that other programs sent is not known."
     assert queues.queues().words == text

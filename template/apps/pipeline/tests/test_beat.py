@@ -39,21 +39,21 @@ WAIT_TIMEOUT = 60  # seconds
 IN_THE_DATABASE = apps.is_installed("django_celery_beat")
 
 
-class Turn:
+class FakeLock:
     """A lock that a test sets as held or free."""
 
     def __init__(self) -> None:
-        self.mine = True
+        self.is_held = True
         self.released = 0
 
     def hold(self) -> bool:
-        return self.mine
+        return self.is_held
 
     def release(self) -> None:
         self.released += 1
 
 
-class Sent(list[str]):
+class FakeProducer(list[str]):
     """A fake producer that records the names of sent tasks."""
 
     down = False
@@ -81,16 +81,16 @@ def app() -> Iterator[Celery]:
 
 
 @pytest.fixture
-def turn(monkeypatch: pytest.MonkeyPatch) -> Turn:
-    turn = Turn()
-    monkeypatch.setattr("apps.pipeline.beat.lock.for_file", lambda: turn)
-    monkeypatch.setattr("apps.pipeline.beat.lock.for_database", lambda: turn)
-    return turn
+def lock(monkeypatch: pytest.MonkeyPatch) -> FakeLock:
+    lock = FakeLock()
+    monkeypatch.setattr("apps.pipeline.beat.lock.for_file", lambda: lock)
+    monkeypatch.setattr("apps.pipeline.beat.lock.for_database", lambda: lock)
+    return lock
 
 
 @pytest.fixture
-def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Sent:
-    sent = Sent()
+def sent(app: Celery, monkeypatch: pytest.MonkeyPatch) -> FakeProducer:
+    sent = FakeProducer()
     monkeypatch.setattr(app, "send_task", sent.send_task)
     return sent
 
@@ -134,7 +134,12 @@ class TestLeader:
 
     @pytest.fixture
     def scheduler(
-        self, app: Celery, turn: Turn, sent: Sent, runtime: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        app: Celery,
+        lock: FakeLock,
+        sent: FakeProducer,
+        runtime: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> Iterator[PersistentScheduler]:
         in_memory(monkeypatch, every_hour())
         scheduler = PersistentScheduler(app, schedule_filename=str(runtime / "schedule"))
@@ -147,7 +152,7 @@ class TestLeader:
         scheduler._heap = None
 
     def test_the_leader_sends_each_due_task_once(
-        self, scheduler: PersistentScheduler, sent: Sent
+        self, scheduler: PersistentScheduler, sent: FakeProducer
     ) -> None:
         self.make_due(scheduler)
         for _ in range(3):
@@ -166,9 +171,9 @@ class TestLeader:
         assert not list(runtime.glob("schedule*"))
 
     def test_a_standby_does_not_send_tasks_or_open_the_store(
-        self, scheduler: PersistentScheduler, turn: Turn, sent: Sent, runtime: Path
+        self, scheduler: PersistentScheduler, lock: FakeLock, sent: FakeProducer, runtime: Path
     ) -> None:
-        turn.mine = False
+        lock.is_held = False
         assert scheduler.tick() == leader.RETRY_INTERVAL
         scheduler.sync()
         assert sent == []
@@ -176,13 +181,18 @@ class TestLeader:
         assert heartbeat.age("beat") is not None
 
     def test_a_new_leader_reads_the_last_runs_of_the_former_leader(
-        self, scheduler: PersistentScheduler, turn: Turn, sent: Sent, app: Celery, runtime: Path
+        self,
+        scheduler: PersistentScheduler,
+        lock: FakeLock,
+        sent: FakeProducer,
+        app: Celery,
+        runtime: Path,
     ) -> None:
         self.make_due(scheduler)
         scheduler.tick()
-        turn.mine = False
+        lock.is_held = False
         scheduler.tick()
-        turn.mine = True
+        lock.is_held = True
         other = PersistentScheduler(app, schedule_filename=str(runtime / "schedule"))
         for _ in range(3):
             other.tick()
@@ -190,23 +200,23 @@ class TestLeader:
         assert sent == ["bakery.knead"]
 
     def test_a_beat_that_lost_the_lock_does_not_send(
-        self, scheduler: PersistentScheduler, turn: Turn, sent: Sent
+        self, scheduler: PersistentScheduler, lock: FakeLock, sent: FakeProducer
     ) -> None:
         self.make_due(scheduler)
-        turn.mine = False
+        lock.is_held = False
         scheduler.tick()
         assert sent == []
         assert scheduler._store is None
 
     def test_a_task_that_the_broker_did_not_accept_is_sent_later(
-        self, scheduler: PersistentScheduler, turn: Turn, sent: Sent
+        self, scheduler: PersistentScheduler, lock: FakeLock, sent: FakeProducer
     ) -> None:
         self.make_due(scheduler)
-        heartbeat.stop("beat")
+        heartbeat.delete("beat")
         sent.down = True
         assert scheduler.tick() == leader.RETRY_INTERVAL
         assert heartbeat.age("beat") is None
-        assert turn.released == 1
+        assert lock.released == 1
         sent.down = False
         for _ in range(3):
             scheduler.tick()
@@ -214,7 +224,7 @@ class TestLeader:
         assert heartbeat.age("beat") is not None
 
     def test_an_outage_is_logged_in_one_line_and_not_at_each_tick(
-        self, scheduler: PersistentScheduler, sent: Sent, caplog: pytest.LogCaptureFixture
+        self, scheduler: PersistentScheduler, sent: FakeProducer, caplog: pytest.LogCaptureFixture
     ) -> None:
         self.make_due(scheduler)
         sent.down = True
@@ -234,11 +244,11 @@ class TestLeader:
         assert scheduler.tick() <= leader.CONFIRM_INTERVAL
 
     def test_close_releases_the_lock_and_removes_the_heartbeat(
-        self, scheduler: PersistentScheduler, turn: Turn
+        self, scheduler: PersistentScheduler, lock: FakeLock
     ) -> None:
         scheduler.tick()
         scheduler.close()
-        assert turn.released == 1
+        assert lock.released == 1
         assert heartbeat.age("beat") is None
 
     def test_the_lazy_scheduler_of_the_banner_does_nothing(
@@ -266,8 +276,8 @@ class TestOnce:
     def test_it_runs_once_even_if_beat_restarts(
         self,
         app: Celery,
-        turn: Turn,
-        sent: Sent,
+        lock: FakeLock,
+        sent: FakeProducer,
         clock: Clock,
         runtime: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -285,7 +295,7 @@ class TestOnce:
 @pytest.mark.django_db(transaction=True)
 class TestDatabaseScheduler:
     @pytest.fixture
-    def make(self, app: Celery, turn: Turn, sent: Sent) -> Iterator[Any]:
+    def make(self, app: Celery, lock: FakeLock, sent: FakeProducer) -> Iterator[Any]:
         from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
         from apps.pipeline.beat.database import DatabaseScheduler
@@ -310,7 +320,7 @@ class TestDatabaseScheduler:
 
         return PeriodicTask.objects.get(name="Knead")
 
-    def test_even_two_leaders_send_a_due_time_once(self, make: Any, sent: Sent) -> None:
+    def test_even_two_leaders_send_a_due_time_once(self, make: Any, sent: FakeProducer) -> None:
         first, second = make(), make()
         for scheduler in (first, second):
             scheduler._lead()
@@ -332,7 +342,9 @@ class TestDatabaseScheduler:
             scheduler.tick()
         assert counts == [1]
 
-    def test_a_run_that_the_broker_did_not_accept_is_undone(self, make: Any, sent: Sent) -> None:
+    def test_a_run_that_the_broker_did_not_accept_is_undone(
+        self, make: Any, sent: FakeProducer
+    ) -> None:
         before = self.row()
         sent.down = True
         make().tick()
@@ -353,7 +365,7 @@ class TestDatabaseScheduler:
         assert schedule["Sell"].schedule.hour == set(range(5, 12))
         assert 0 < parse.call_count <= 5
 
-    def test_a_row_that_ran_once_is_disabled_soon(self, make: Any, sent: Sent) -> None:
+    def test_a_row_that_ran_once_is_disabled_soon(self, make: Any, sent: FakeProducer) -> None:
         from django_celery_beat.models import ClockedSchedule
 
         soon = ClockedSchedule.objects.create(clocked_time=timezone.now() + timedelta(seconds=3))
@@ -369,7 +381,7 @@ class TestDatabaseScheduler:
         assert not self.row().enabled
         assert sent.count("bakery.knead") == 1
 
-    def test_a_row_that_was_just_disabled_is_not_sent(self, make: Any, sent: Sent) -> None:
+    def test_a_row_that_was_just_disabled_is_not_sent(self, make: Any, sent: FakeProducer) -> None:
         scheduler = make()
         scheduler._lead()
         type(self.row()).objects.update(enabled=False)
@@ -377,7 +389,7 @@ class TestDatabaseScheduler:
             scheduler.tick()
         assert sent == []
 
-    def test_a_late_crontab_is_sent_at_once(self, make: Any, sent: Sent) -> None:
+    def test_a_late_crontab_is_sent_at_once(self, make: Any, sent: FakeProducer) -> None:
         from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
         now = timezone.now()
@@ -395,7 +407,11 @@ class TestDatabaseScheduler:
 
     @pytest.mark.parametrize("broken", [{"headers": "[1]"}, {"args": "[", "headers": "{"}])
     def test_a_row_that_is_not_valid_does_not_affect_others(
-        self, make: Any, sent: Sent, broken: dict[str, str], caplog: pytest.LogCaptureFixture
+        self,
+        make: Any,
+        sent: FakeProducer,
+        broken: dict[str, str],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         from django_celery_beat.models import PeriodicTask
 
@@ -413,7 +429,7 @@ class TestDatabaseScheduler:
     ) -> None:
         scheduler = make()
         scheduler.tick()
-        heartbeat.stop("beat")
+        heartbeat.delete("beat")
 
         def fail() -> None:
             raise DatabaseAwayError("connection refused\nIs the server running?")
@@ -460,7 +476,7 @@ class TestDatabaseScheduler:
         return scheduler
 
     def test_only_a_row_that_was_saved_is_read_again(
-        self, leading: Any, monkeypatch: pytest.MonkeyPatch, sent: Sent
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch, sent: FakeProducer
     ) -> None:
         assert self.read(leading, monkeypatch) == []
         row = self.row()
@@ -527,7 +543,7 @@ class TestDatabaseScheduler:
         assert leading.schedule["Knead"].args == [3]
 
     def test_many_due_rows_take_one_query_each(
-        self, leading: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch
+        self, leading: Any, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("apps.pipeline.beat.database.RETRY_INTERVAL", WAIT_TIMEOUT)
         type(self.row()).objects.update(last_run_at=timezone.now() - timedelta(hours=2))
@@ -591,7 +607,12 @@ class TestRedBeat:
         ids=["crontab with a time zone", "sun", "one-off"],
     )
     def test_redis_stores_each_kind_of_schedule(
-        self, redbeat: Any, app: Celery, sent: Sent, when: Any, monkeypatch: pytest.MonkeyPatch
+        self,
+        redbeat: Any,
+        app: Celery,
+        sent: FakeProducer,
+        when: Any,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         if isinstance(when, Solar):
             pytest.importorskip("ephem", reason="Celery computes the sun with the package ephem")
@@ -606,7 +627,7 @@ class TestRedBeat:
         assert isinstance(declared, TzAwareCrontab | solar | Once)
 
     def test_only_declared_entries_are_removed(
-        self, redbeat: Any, app: Celery, sent: Sent, monkeypatch: pytest.MonkeyPatch
+        self, redbeat: Any, app: Celery, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         in_memory(monkeypatch, every_hour())
         scheduler = redbeat.RedBeatScheduler(app)
@@ -627,7 +648,7 @@ class TestRedBeat:
         self,
         redbeat: Any,
         app: Celery,
-        sent: Sent,
+        sent: FakeProducer,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -643,7 +664,7 @@ class TestRedBeat:
         self,
         redbeat: Any,
         app: Celery,
-        sent: Sent,
+        sent: FakeProducer,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -663,7 +684,7 @@ class TestRedBeat:
         self,
         redbeat: Any,
         app: Celery,
-        sent: Sent,
+        sent: FakeProducer,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -736,7 +757,7 @@ from django.conf import settings
 settings.configure(RUNTIME_DIR=__import__("pathlib").Path(sys.argv[1]), TASK_OUTBOX=False)
 from apps.pipeline.beat import file
 
-class Turn:
+class FakeLock:
     def hold(self): return True
     def release(self): print("released", flush=True)
 
@@ -744,7 +765,7 @@ class Sentinel:
     def __del__(self): os.kill(os.getpid(), signal.SIGTERM)
 
 class Scheduler(file.PersistentScheduler):
-    def new_lock(self): return Turn()
+    def new_lock(self): return FakeLock()
     def setup_schedule(self):
         file.declared_entries = dict
         super().setup_schedule()

@@ -33,7 +33,7 @@ PROCESS_GROUPS = 5  # of the command itself, broker, web, worker and Beat
 def start(directory: Path, *, port: int, screen: str = "") -> "subprocess.Popen[bytes]":
     """Start `manage.py dev` with its own database and broker. It writes to a terminal or a file.
 
-    A terminal that it opens first thing in its new session is its own, and hangs up on it.
+    The shell opens the terminal first, so it is its controlling terminal. Closing it sends SIGHUP.
     """
     variables = {
         "CELERY_BROKER_URL": "",  # use an embedded broker, even if .env sets another
@@ -89,9 +89,9 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         process.wait(WAIT_TIMEOUT)
 
 
-def wait_until(true: Callable[[], object]) -> None:
+def wait_until(met: Callable[[], object]) -> None:
     deadline = time.monotonic() + WAIT_TIMEOUT
-    while not true():
+    while not met():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -85,8 +85,8 @@ def finished(result: Any) -> Any:
 
 def messages(app: Celery, queue: str = "") -> int:
     """The number of messages that wait in a queue, the default queue for example."""
-    with app.connection_for_read() as link:
-        return waiting(link, queue or app.conf.task_default_queue)
+    with app.connection_for_read() as connection:
+        return waiting(connection, queue or app.conf.task_default_queue)
 
 
 class TestRunning:

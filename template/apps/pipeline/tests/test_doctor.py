@@ -79,7 +79,7 @@ class TestGreen:
         output = StringIO()
         with running("beat", broker=broker_url, directory=runtime):
             wait_until(lambda: heartbeat.age("beat") is not None)
-            heartbeat.beat("worker")
+            heartbeat.write("worker")
             call_command("doctor", stdout=output)
         lines = output.getvalue().splitlines()
         assert [line.partition(":")[0] for line in lines] == [f"✓ {name}" for name in PARTS]
@@ -222,7 +222,7 @@ class TestBeat:
         )
 
     def test_with_a_heartbeat_but_without_a_leader_is_red(self, app: Celery) -> None:
-        heartbeat.beat("beat")
+        heartbeat.write("beat")
         finding = report.beat(self.up)
         assert finding.ok is False
         assert finding.words.endswith("no Beat leads")

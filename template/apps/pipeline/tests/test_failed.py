@@ -218,8 +218,8 @@ class TestKept:
         live_app.send_task(sell.name, [2], queue=UNKNOWN_QUEUE)
         assert collect(live_app) == 1
         assert '"args": [2]' in kept()[0].message
-        with live_app.connection_for_read() as link:
-            received = link.SimpleQueue(UNKNOWN_QUEUE).get(timeout=WAIT_TIMEOUT)
+        with live_app.connection_for_read() as connection:
+            received = connection.SimpleQueue(UNKNOWN_QUEUE).get(timeout=WAIT_TIMEOUT)
             received.ack()
         assert received.payload[0] == [1]
 

@@ -24,7 +24,7 @@ def test_the_age_is_none_without_a_heartbeat() -> None:
 
 
 def test_a_heartbeat_counts_only_for_its_role() -> None:
-    heartbeat.beat("worker")
+    heartbeat.write("worker")
     age = heartbeat.age("worker")
     assert age is not None
     assert age < heartbeat.STALE_AFTER
@@ -32,11 +32,11 @@ def test_a_heartbeat_counts_only_for_its_role() -> None:
 
 
 def test_the_age_grows_until_the_next_heartbeat(directory: Path) -> None:
-    heartbeat.beat("worker")
+    heartbeat.write("worker")
     [file] = directory.iterdir()
     write_heartbeat(file, seconds_ago=100)
     assert heartbeat.age("worker") == pytest.approx(100, abs=20)
-    heartbeat.beat("worker")
+    heartbeat.write("worker")
     assert heartbeat.age("worker") == pytest.approx(0, abs=20)
 
 
@@ -52,9 +52,9 @@ def test_the_age_is_never_negative(directory: Path) -> None:
 
 
 def test_a_stopped_process_has_no_heartbeat() -> None:
-    heartbeat.beat("beat")
-    heartbeat.stop("beat")
-    heartbeat.stop("beat")
+    heartbeat.write("beat")
+    heartbeat.delete("beat")
+    heartbeat.delete("beat")
     assert heartbeat.age("beat") is None
 
 
@@ -68,8 +68,8 @@ def test_a_heartbeat_that_is_deleted_meanwhile_does_not_count(
 
 def test_workers_on_one_machine_have_a_heartbeat_each(directory: Path) -> None:
     for node, queue in {"celery@here": "celery", "mail/2@here": "mail"}.items():
-        heartbeat.beat("worker", queue, node=node)
+        heartbeat.write("worker", queue, node=node)
     assert heartbeat.lines("worker") == {"celery", "mail"}
-    heartbeat.stop("worker", node="celery@here")
+    heartbeat.delete("worker", node="celery@here")
     assert heartbeat.lines("worker") == {"mail"}
     assert heartbeat.age("worker") is not None

@@ -21,10 +21,10 @@ def taken(broker_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A message that a worker with a lease has taken."""
     monkeypatch.setattr(lease, "held", lambda: True)
     monkeypatch.setattr(unacked, "RETURN_TIME", WAIT_TIMEOUT)
-    with monkeypatch.context() as patched, Connection(broker_url) as link:
+    with monkeypatch.context() as patched, Connection(broker_url) as connection:
         patched.setattr(lease, "worker", lambda: "dead")
-        send(link)
-        yield QUEUE(link.default_channel).get()
+        send(connection)
+        yield QUEUE(connection.default_channel).get()
 
 
 def return_messages_of_dead_workers(qos: Any, after: float = 0) -> None:
@@ -35,8 +35,8 @@ def return_messages_of_dead_workers(qos: Any, after: float = 0) -> None:
 
 @pytest.fixture
 def qos(broker_url: str, taken: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    with Connection(broker_url) as link:
-        channel: Any = link.channel()
+    with Connection(broker_url) as connection:
+        channel: Any = connection.channel()
         yield channel.qos
 
 
@@ -47,9 +47,9 @@ def test_taking_a_message_creates_a_lease_that_expires(redis: Redis, taken: Any)
 
 
 def test_without_a_lease_the_visibility_timeout_applies(broker_url: str, redis: Redis) -> None:
-    with Connection(broker_url) as link:
-        send(link)
-        QUEUE(link.default_channel).get()
+    with Connection(broker_url) as connection:
+        send(connection)
+        QUEUE(connection.default_channel).get()
         assert not redis.exists("pipeline.workers")
         assert redis.zcard("unacked_index") == 1
 
@@ -87,7 +87,7 @@ def test_a_lease_that_is_renewed_in_time_does_not_end(redis: Redis, qos: Any) ->
     return_messages_of_dead_workers(qos, lease.GRACE_PERIOD)
     redis.delete("pipeline.lease.dead")
     return_messages_of_dead_workers(qos, lease.GRACE_PERIOD)
-    assert redis.llen("celery") == 0, "doubt begins anew"
+    assert redis.llen("celery") == 0, "the grace period starts again"
 
 
 def test_a_lease_that_is_renewed_during_the_return_does_not_end(

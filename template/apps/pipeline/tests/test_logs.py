@@ -103,7 +103,7 @@ def test_a_lost_acknowledgement_is_a_warning(
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
         "The connection to the broker is lost. A message that was not acknowledged will be "
-        "delivered again."
+        "delivered again: lost"
     )
     assert record.exc_info is None
 

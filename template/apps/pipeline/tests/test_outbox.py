@@ -72,7 +72,7 @@ def app(live_app: Celery, settings: Settings, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setitem(BACKEND_ALIASES, name, path)
     monkeypatch.setattr(publishing, "_paused_until", 0.0)
     monkeypatch.setattr(publishing, "PAUSE", 0)
-    monkeypatch.setattr(publishing, "AGAIN", timedelta(seconds=TIMEOUT))
+    monkeypatch.setattr(publishing, "RETRY_DELAY", timedelta(seconds=TIMEOUT))
     sender.install(live_app)
     return live_app
 
@@ -105,8 +105,8 @@ def back(app: Celery) -> None:
 
 def queued(app: Celery) -> list[dict[str, Any]]:
     """The messages in the broker, oldest first."""
-    with app.connection_for_read() as link:
-        client = link.default_channel.client  # type: ignore[attr-defined]
+    with app.connection_for_read() as broker:
+        client = broker.default_channel.client  # type: ignore[attr-defined]
         texts = client.lrange(app.conf.task_default_queue, 0, -1)
         return [json.loads(text) for text in reversed(texts)]
 
@@ -167,7 +167,7 @@ class TestCommit:
     def test_a_task_costs_an_insert_and_a_delete(
         self, app: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("apps.pipeline.outbox.batch.OWN_TIME", timedelta(minutes=5))
+        monkeypatch.setattr("apps.pipeline.outbox.batch.GRACE_PERIOD", timedelta(minutes=5))
         ping.delay()  # connected
         with CaptureQueriesContext(connection) as queries, transaction.atomic():
             ping.delay()
@@ -268,8 +268,8 @@ class TestCommit:
 
     def test_events_say_that_the_task_was_sent(self, app: Celery) -> None:
         seen: list[dict[str, Any]] = []
-        with app.connection_for_read() as link:
-            receiver = app.events.Receiver(link, handlers={"task-sent": seen.append})
+        with app.connection_for_read() as broker:
+            receiver = app.events.Receiver(broker, handlers={"task-sent": seen.append})
             with receiver.consumer_context(wakeup=False) as (channel_link, _, _):
                 with suppress(TimeoutError):  # this starts the subscription
                     channel_link.drain_events(timeout=0.2)

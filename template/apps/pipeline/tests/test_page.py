@@ -74,7 +74,7 @@ def has_run(name: str = "shop.send", outcome: str = "sent") -> None:
 
 class TestLanding:
     def test_shows_the_status_of_each_part(self, client: Client) -> None:
-        heartbeat.beat("worker")
+        heartbeat.write("worker")
         shown = client.get("/").content.decode()
         for part in ("Web", "Broker", "Worker", "Results", "Beat", "Database"):
             assert f"<h2>{part}</h2>" in shown
@@ -291,13 +291,13 @@ class TestWorkers:
         assert "1 retry" in shown
 
     def test_without_an_answer_a_recent_heartbeat_counts(self) -> None:
-        heartbeat.beat("worker")
+        heartbeat.write("worker")
         assert workers.as_part([], WORKS).ok
 
     def test_without_an_answer_and_with_an_older_heartbeat_it_is_down(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        heartbeat.beat("worker")
+        heartbeat.write("worker")
         monkeypatch.setattr(heartbeat, "age", lambda _: 25.0)
         assert workers.as_part([], WORKS).ok is False
         assert workers.as_part(None, DOWN).ok, "nobody can answer while the broker is down"

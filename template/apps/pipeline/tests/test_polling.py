@@ -22,9 +22,9 @@ WAIT_TIMEOUT = 60  # seconds
 class OneByOneConsumer:
     """A consumer of both queues that takes one message at a time."""
 
-    def __init__(self, link: Connection, prefetch: int = 1) -> None:
-        self.link, self.messages = link, list[Any]()
-        self.consumer: Any = link.Consumer([QUEUE, MAIL], on_message=self.messages.append)
+    def __init__(self, connection: Connection, prefetch: int = 1) -> None:
+        self.connection, self.messages = connection, list[Any]()
+        self.consumer: Any = connection.Consumer([QUEUE, MAIL], on_message=self.messages.append)
         self.consumer.qos(prefetch_count=prefetch)
         self.consumer.consume()
         self.channel: Any = self.consumer.channel
@@ -35,7 +35,7 @@ class OneByOneConsumer:
         while not true():
             assert time.monotonic() < deadline
             with suppress(TimeoutError):
-                self.link.drain_events(timeout=0.05)
+                self.connection.drain_events(timeout=0.05)
 
     def wait_for_messages(self, count: int = 1) -> list[object]:
         self.wait(lambda: len(self.messages) >= count)
@@ -48,30 +48,30 @@ class OneByOneConsumer:
 
 
 def test_a_push_to_a_busy_worker_does_not_close_its_connection(
-    broker_url: str, link: Connection
+    broker_url: str, connection: Connection
 ) -> None:
-    hearing = OneByOneConsumer(link)
+    hearing = OneByOneConsumer(connection)
     with Connection(broker_url) as sender:
         hearing.wait_idle()
         send(sender)
         assert hearing.wait_for_messages() == ["hello"]
-        connection = hearing.channel.client.connection._sock
+        sock = hearing.channel.client.connection._sock
         send(sender, queue=MAIL)
         for _ in range(4):
             with suppress(TimeoutError):
-                link.drain_events(timeout=0.05)
-        assert hearing.channel.client.connection._sock is connection
+                connection.drain_events(timeout=0.05)
+        assert hearing.channel.client.connection._sock is sock
         hearing.messages.pop().ack()
         assert hearing.wait_for_messages() == ["hello"]
 
 
 def test_a_partly_read_answer_is_not_read_as_the_next_answer(
-    link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hearing = OneByOneConsumer(link)
+    hearing = OneByOneConsumer(connection)
     hearing.wait_idle()
     hearing.channel._brpop_sent_at = 0
-    link.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+    connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
     assert (hearing.channel.phase, hearing.channel.tracks) == (hearing.channel.TAKING, True)
     read = hearing.channel.client.connection.read_response
     with monkeypatch.context() as patched:
@@ -80,16 +80,16 @@ def test_a_partly_read_answer_is_not_read_as_the_next_answer(
         )
         with pytest.raises(ZeroDivisionError):
             hearing.channel._brpop_read()
-    send(link)
+    send(connection)
     assert hearing.wait_for_messages() == ["hello"]
     assert not hearing.channel.offered
 
 
 def test_a_server_that_became_a_replica_is_a_lost_connection(
-    link: Connection, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hearing = OneByOneConsumer(link)
-    link.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+    hearing = OneByOneConsumer(connection)
+    connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
 
     def refuse(**kwargs: Any) -> None:
         raise ReadOnlyError("You can't write against a read only replica.")
@@ -101,11 +101,11 @@ def test_a_server_that_became_a_replica_is_a_lost_connection(
 
 @pytest.mark.parametrize("how", ["cancelled", "closing"])
 def test_messages_that_arrive_after_a_cancel_return(
-    link: Connection, redis: Redis, how: str
+    connection: Connection, redis: Redis, how: str
 ) -> None:
-    hearing = OneByOneConsumer(link)
-    send(link)
-    link.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+    hearing = OneByOneConsumer(connection)
+    send(connection)
+    connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
     assert hearing.channel.phase == hearing.channel.TAKING
     if how == "cancelled":
         hearing.consumer.cancel()
@@ -118,13 +118,13 @@ def test_messages_that_arrive_after_a_cancel_return(
 
 
 def test_a_large_prefetch_count_does_not_block_redis(
-    link: Connection, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "MAX_MESSAGES", 2)
-    hearing = OneByOneConsumer(link, prefetch=1000)
+    hearing = OneByOneConsumer(connection, prefetch=1000)
     for _ in range(5):
-        send(link)
-    link.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
+        send(connection)
+    connection.transport.cycle.on_poll_start()  # type: ignore[attr-defined]
     hearing.channel._brpop_read()
     assert len(hearing.messages) == 2
     assert hearing.wait_for_messages(5) == ["hello"] * 5
@@ -139,20 +139,20 @@ def test_a_large_prefetch_count_does_not_block_redis(
     ],
 )
 def test_a_body_that_cannot_be_decoded_is_moved(
-    link: Connection, redis: Redis, content: bytes, caplog: pytest.LogCaptureFixture
+    connection: Connection, redis: Redis, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.lpush("celery", content)
-    hearing = OneByOneConsumer(link)
-    send(link)
+    hearing = OneByOneConsumer(connection)
+    send(connection)
     assert hearing.wait_for_messages() == ["hello"]
     assert redis.lrange(unacked.UNDECODABLE, 0, -1) == [content]
     assert redis.hlen("unacked") == 1
     assert unacked.UNDECODABLE in caplog.text
 
 
-def test_a_body_is_base64(link: Connection, redis: Redis) -> None:
+def test_a_body_is_base64(connection: Connection, redis: Redis) -> None:
     """The test above assumes this."""
-    send(link)
+    send(connection)
     content: Any = redis.lindex("celery", 0)
     assert b64encode(b"hello") in content
 
@@ -164,29 +164,29 @@ class TestWithoutAnEventLoop:
         self, broker_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         options = {"unacked_restore_interval": 1}
-        with Connection(broker_url, transport_options=options) as link:
+        with Connection(broker_url, transport_options=options) as connection:
             looks = list[float]()
-            hearing = OneByOneConsumer(link, prefetch=0)
+            hearing = OneByOneConsumer(connection, prefetch=0)
             monkeypatch.setattr(
                 hearing.channel.qos, "restore_visible", lambda **_: looks.append(time.monotonic())
             )
             deadline = time.monotonic() + WAIT_TIMEOUT
             while len(looks) < 2 and time.monotonic() < deadline:
-                send(link)
-                link.drain_events(timeout=WAIT_TIMEOUT)
+                send(connection)
+                connection.drain_events(timeout=WAIT_TIMEOUT)
             assert looks[1] - looks[0] > 0.4
 
     def test_a_busy_worker_notices_when_a_process_is_free(
-        self, link: Connection, redis: Redis
+        self, connection: Connection, redis: Redis
     ) -> None:
         for _ in range(2):
-            send(link)
-        hearing = OneByOneConsumer(link)
+            send(connection)
+        hearing = OneByOneConsumer(connection)
         hearing.wait_for_messages()
         message = hearing.messages.pop()
         timer = threading.Timer(0.5, message.ack)
         timer.start()
-        link.drain_events(timeout=120)  # kombu waits for the whole timeout
+        connection.drain_events(timeout=120)  # kombu waits for the whole timeout
         timer.join()
         assert hearing.messages
 
@@ -223,27 +223,27 @@ class TestManyIdleWorkers:
             assert other.wait_for_messages() == ["1"]
 
     def test_a_sleeping_worker_checks_its_queues_again(
-        self, link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+        self, connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The workers that watch can be dead."""
         monkeypatch.setattr(polling, "WATCHERS", 0)
-        hearing = OneByOneConsumer(link)
+        hearing = OneByOneConsumer(connection)
         assert hearing.wait_idle() == hearing.channel.SLEEPING
-        send(link)
+        send(connection)
         assert hearing.wait_for_messages() == ["hello"]
 
     def test_a_worker_that_stopped_watching_is_removed(
-        self, link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+        self, connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(polling, "WATCHERS", 1)
-        lists = [f"{name}{sep}" for name in ("celery", "mail") for sep in _steps(link)]
+        lists = [f"{name}{sep}" for name in ("celery", "mail") for sep in _steps(connection)]
         watchers, _ = polling.watch_keys(frozenset(lists))
         redis.zadd(watchers, {"dead": 1})
-        hearing = OneByOneConsumer(link)
+        hearing = OneByOneConsumer(connection)
         assert hearing.wait_idle() == hearing.channel.WATCHING
         assert redis.zrange(watchers, 0, -1) == [hearing.channel.name.encode()]
 
 
-def _steps(link: Connection) -> list[str]:
-    channel: Any = link.default_channel
+def _steps(connection: Connection) -> list[str]:
+    channel: Any = connection.default_channel
     return ["", *(f"{channel.sep}{step}" for step in channel.priority_steps[1:])]

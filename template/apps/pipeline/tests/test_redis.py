@@ -39,24 +39,24 @@ def connect(url: str, cls: type[Any] = Transport, **options: Any) -> Connection:
     return Connection(url, transport=cls, transport_options=options)
 
 
-def opened(link: Connection) -> Any:
+def opened(connection: Connection) -> Any:
     """A new channel."""
-    return link.channel()
+    return connection.channel()
 
 
-def client_of(link: Connection) -> Any:
+def client_of(connection: Connection) -> Any:
     """A client of the broker."""
-    return Redis(host=str(link.hostname), port=int(link.port or 6379))
+    return Redis(host=str(connection.hostname), port=int(connection.port or 6379))
 
 
-def unacknowledged(link: Connection) -> list[Any]:
-    return [json.loads(record)[0] for record in client_of(link).hvals("unacked")]
+def unacknowledged(connection: Connection) -> list[Any]:
+    return [json.loads(record)[0] for record in client_of(connection).hvals("unacked")]
 
 
-def found(link: Connection) -> list[object]:
+def found(connection: Connection) -> list[object]:
     """Take and acknowledge the messages that wait in the queue."""
     payloads = []
-    while message := QUEUE(link.default_channel).get():
+    while message := QUEUE(connection.default_channel).get():
         payloads.append(message.payload)
         message.ack()
     return payloads
@@ -66,16 +66,18 @@ def answered(channel: Any) -> bool:
     return bool(select([channel.client.connection._sock], [], [], WAIT_TIMEOUT)[0])
 
 
-def poll(link: Any) -> None:
-    link.transport.cycle.on_poll_start()
+def poll(connection: Any) -> None:
+    connection.transport.cycle.on_poll_start()
 
 
 class ReceivingConsumer:
     """A consumer that records its messages. The test acknowledges them."""
 
-    def __init__(self, link: Connection, *queues: Queue, prefetch: int = 0, **options: Any) -> None:
-        self.link, self.messages = link, list[Any]()
-        self.consumer: Any = link.Consumer([*queues], on_message=self.hear, **options)
+    def __init__(
+        self, connection: Connection, *queues: Queue, prefetch: int = 0, **options: Any
+    ) -> None:
+        self.connection, self.messages = connection, list[Any]()
+        self.consumer: Any = connection.Consumer([*queues], on_message=self.hear, **options)
         self.consumer.qos(prefetch_count=prefetch)
         self.consumer.consume()
 
@@ -87,7 +89,7 @@ class ReceivingConsumer:
         deadline = time.monotonic() + seconds
         while len(self.messages) < count and time.monotonic() < deadline:
             try:
-                self.link.drain_events(timeout=0.1)
+                self.connection.drain_events(timeout=0.1)
             except TimeoutError:
                 continue
         taken, self.messages = self.messages, []
@@ -123,57 +125,57 @@ class TestALostMessage:
             with monkeypatch.context() as patched:
                 patched.setattr(kombu.QoS, "append", end_before_it_is_recorded)
                 patched.setattr(AtomicTakeMixin, "_brpop_read", end_before_it_is_read)
-                link = connect(broker.enter_context(server(directory)), cls)
-                send(link, "hello")
-                with pytest.raises(Disconnected), link.Consumer(QUEUE, on_message=print):
-                    link.drain_events(timeout=WAIT_TIMEOUT)
-            link.close()
+                connection = connect(broker.enter_context(server(directory)), cls)
+                send(connection, "hello")
+                with pytest.raises(Disconnected), connection.Consumer(QUEUE, on_message=print):
+                    connection.drain_events(timeout=WAIT_TIMEOUT)
+            connection.close()
 
     def test_kombu_loses_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.take_and_end(tmp_path, monkeypatch, kombu.Transport)
-        with server(tmp_path) as url, connect(url, kombu.Transport) as link:
-            assert found(link) == []
-            assert unacknowledged(link) == []
+        with server(tmp_path) as url, connect(url, kombu.Transport) as connection:
+            assert found(connection) == []
+            assert unacknowledged(connection) == []
 
     def test_the_message_returns_to_its_queue_with_the_broker(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.take_and_end(tmp_path, monkeypatch, Transport)
-        with server(tmp_path) as url, connect(url) as link:
-            assert found(link) == ["hello"]
-            assert found(link) == []
-            assert unacknowledged(link) == []
+        with server(tmp_path) as url, connect(url) as connection:
+            assert found(connection) == ["hello"]
+            assert found(connection) == []
+            assert unacknowledged(connection) == []
 
     def test_the_message_is_searched_until_a_frozen_broker_has_executed_the_command(
         self, broker_url: str
     ) -> None:
-        with connect(broker_url) as link, connect(broker_url) as late:
+        with connect(broker_url) as connection, connect(broker_url) as late:
             unacked.return_to_queue("a", search=True)
-            channel = opened(link)
-            send(link, "hello")
+            channel = opened(connection)
+            send(connection, "hello")
             channel.client.connection = None
             command = channel._take(["celery"], ["a"], "1")
             assert len(client_of(late).execute_command(*command)[0]) == 1  # the frozen broker's
-            assert len(unacknowledged(link)) == 1
+            assert len(unacknowledged(connection)) == 1
             channel.repeated_at = 0
             channel.repeat_failed()
-            assert found(link) == ["hello"]
+            assert found(connection) == ["hello"]
             assert not unacked.to_return
 
     def test_the_search_ends(self, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(unacked, "SEARCH_TIME", -1)
-        with connect(broker_url) as link:
+        with connect(broker_url) as connection:
             unacked.return_to_queue("a", search=True)
-            opened(link)
+            opened(connection)
             assert not unacked.to_return
 
 
 def test_a_message_is_recorded_when_it_leaves_its_list(broker_url: str) -> None:
     """The record exists before the worker reads the message."""
-    with connect(broker_url) as link, connect(broker_url) as observer:
-        send(link, "hello")
-        heard = ReceivingConsumer(link, QUEUE)
-        poll(link)
+    with connect(broker_url) as connection, connect(broker_url) as observer:
+        send(connection, "hello")
+        heard = ReceivingConsumer(connection, QUEUE)
+        poll(connection)
         assert answered(heard.consumer.channel)
         assert client_of(observer).llen("celery") == 0
         assert len(unacknowledged(observer)) == 1
@@ -181,27 +183,27 @@ def test_a_message_is_recorded_when_it_leaves_its_list(broker_url: str) -> None:
 
 
 def test_a_message_that_needs_no_acknowledgement_is_not_recorded(broker_url: str) -> None:
-    with connect(broker_url) as link:
-        send(link, "one")
-        assert ReceivingConsumer(link, QUEUE, no_ack=True).payloads(1) == ["one"]
-        assert unacknowledged(link) == []
-    with connect(broker_url) as link:
-        send(link, "two")
-        message: Any = QUEUE(link.default_channel).get(no_ack=True)
+    with connect(broker_url) as connection:
+        send(connection, "one")
+        assert ReceivingConsumer(connection, QUEUE, no_ack=True).payloads(1) == ["one"]
+        assert unacknowledged(connection) == []
+    with connect(broker_url) as connection:
+        send(connection, "two")
+        message: Any = QUEUE(connection.default_channel).get(no_ack=True)
         assert message.payload == "two"
-        assert unacknowledged(link) == []
-    with connect(broker_url) as link:
-        assert found(link) == []
+        assert unacknowledged(connection) == []
+    with connect(broker_url) as connection:
+        assert found(connection) == []
 
 
 def test_a_channel_takes_messages_up_to_the_prefetch_limit(broker_url: str) -> None:
-    with connect(broker_url) as link:
+    with connect(broker_url) as connection:
         for number in range(10):
-            send(link, str(number))
-        heard = ReceivingConsumer(link, QUEUE, prefetch=4)
-        heard.link.drain_events(timeout=WAIT_TIMEOUT)
+            send(connection, str(number))
+        heard = ReceivingConsumer(connection, QUEUE, prefetch=4)
+        heard.connection.drain_events(timeout=WAIT_TIMEOUT)
         assert [message.decode() for message in heard.messages] == ["0", "1", "2", "3"]
-        assert client_of(link).llen("celery") == 6
+        assert client_of(connection).llen("celery") == 6
         for message in heard.messages:
             message.ack()
         heard.messages.clear()
@@ -209,12 +211,12 @@ def test_a_channel_takes_messages_up_to_the_prefetch_limit(broker_url: str) -> N
 
 
 def test_the_message_with_the_higher_priority_is_first(broker_url: str) -> None:
-    with connect(broker_url) as link:
-        send(link, "later", priority=9)
-        send(link, "now", priority=0)
-        send(link, "mail", MAIL, priority=3)
-        assert ReceivingConsumer(link, QUEUE, MAIL, prefetch=1).payloads(1) == ["now"]
-        assert found(link) == ["later"]
+    with connect(broker_url) as connection:
+        send(connection, "later", priority=9)
+        send(connection, "now", priority=0)
+        send(connection, "mail", MAIL, priority=3)
+        assert ReceivingConsumer(connection, QUEUE, MAIL, prefetch=1).payloads(1) == ["now"]
+        assert found(connection) == ["later"]
 
 
 @pytest.mark.parametrize("queue", [QUEUE, MAIL], ids=["celery", "mail"])
@@ -222,8 +224,8 @@ def test_the_message_with_the_higher_priority_is_first(broker_url: str) -> None:
 def test_a_push_arrives_for_each_queue_and_priority(
     broker_url: str, queue: Queue, priority: int
 ) -> None:
-    with connect(broker_url) as link, connect(broker_url) as sender:
-        heard = ReceivingConsumer(link, QUEUE, MAIL)
+    with connect(broker_url) as connection, connect(broker_url) as sender:
+        heard = ReceivingConsumer(connection, QUEUE, MAIL)
         for number in range(3):
             heard.wait()
             send(sender, f"hello {number}", queue, priority=priority)
@@ -232,8 +234,8 @@ def test_a_push_arrives_for_each_queue_and_priority(
 
 def test_a_push_that_arrives_with_the_answer_is_not_lost(broker_url: str) -> None:
     """The client reads the whole socket, so the event loop sees no more data."""
-    with connect(broker_url) as link, connect(broker_url) as sender:
-        heard = ReceivingConsumer(link, QUEUE)
+    with connect(broker_url) as connection, connect(broker_url) as sender:
+        heard = ReceivingConsumer(connection, QUEUE)
         read = AtomicTakeMixin._brpop_read
 
         def read_late(channel: Any) -> Any:
@@ -250,21 +252,24 @@ def test_a_push_that_arrives_with_the_answer_is_not_lost(broker_url: str) -> Non
 
 def test_a_waiting_worker_checks_its_queues_again(broker_url: str) -> None:
     """The push can be lost if the connection is broken without an error."""
-    with connect(broker_url) as link:
-        heard = ReceivingConsumer(link, QUEUE)
+    with connect(broker_url) as connection:
+        heard = ReceivingConsumer(connection, QUEUE)
         heard.wait()
         channel = heard.consumer.channel
         channel._brpop_sent_at -= channel.brpop_timeout
-        poll(link)
+        poll(connection)
         assert channel.phase == channel.TAKING
 
 
 def test_redis_contains_only_the_names_and_records_of_celery(broker_url: str) -> None:
     """Flower, exporters and workers without this transport read these keys."""
-    with connect(broker_url, global_keyprefix="shop:") as link, Connection(broker_url) as plain:
-        send(link, "hello")
+    with (
+        connect(broker_url, global_keyprefix="shop:") as connection,
+        Connection(broker_url) as plain,
+    ):
+        send(connection, "hello")
         assert client_of(plain).llen("shop:celery") == 1
-        heard = ReceivingConsumer(link, QUEUE)
+        heard = ReceivingConsumer(connection, QUEUE)
         assert heard.payloads(1) == ["hello"]
         client = client_of(plain)
         (tag,) = client.zrange("shop:unacked_index", 0, -1)
@@ -283,9 +288,9 @@ def test_redis_contains_only_the_names_and_records_of_celery(broker_url: str) ->
 def test_workers_of_both_transports_can_share_queues(
     broker_url: str, dead: type[Any], alive: type[Any]
 ) -> None:
-    link = connect(broker_url, dead)
-    send(link, "hello")
-    QUEUE(link.default_channel).get()
+    connection = connect(broker_url, dead)
+    send(connection, "hello")
+    QUEUE(connection.default_channel).get()
     with connect(broker_url, alive, visibility_timeout=0) as other:
         opened(other).qos.restore_visible(interval=1)
         message: Any = QUEUE(other.default_channel).get()
@@ -293,52 +298,55 @@ def test_workers_of_both_transports_can_share_queues(
         assert message.delivery_info["redelivered"]
         message.ack()
         assert unacknowledged(other) == []
-    link.close()
+    connection.close()
 
 
 @pytest.mark.parametrize("cls", [kombu.Transport, Transport], ids=["kombu", "ours"])
 def test_the_acknowledgement_of_a_former_holder_does_nothing(
     broker_url: str, cls: type[Any]
 ) -> None:
-    with connect(broker_url, cls) as frozen, connect(broker_url, cls, visibility_timeout=0) as link:
-        send(link, "hello")
+    with (
+        connect(broker_url, cls) as frozen,
+        connect(broker_url, cls, visibility_timeout=0) as connection,
+    ):
+        send(connection, "hello")
         before: Any = QUEUE(frozen.default_channel).get()
-        opened(link).qos.restore_visible(interval=1)
-        now: Any = QUEUE(link.default_channel).get()
+        opened(connection).qos.restore_visible(interval=1)
+        now: Any = QUEUE(connection.default_channel).get()
         before.ack()
-        assert len(unacknowledged(link)) == (0 if cls is kombu.Transport else 1)
+        assert len(unacknowledged(connection)) == (0 if cls is kombu.Transport else 1)
         now.ack()
-        assert unacknowledged(link) == []
+        assert unacknowledged(connection) == []
 
 
 def test_a_failed_acknowledgement_is_repeated_later(tmp_path: Path) -> None:
     with ExitStack() as broker:
-        link = connect(broker.enter_context(server(tmp_path)))
-        send(link, "hello")
-        message: Any = QUEUE(link.default_channel).get()
+        connection = connect(broker.enter_context(server(tmp_path)))
+        send(connection, "hello")
+        message: Any = QUEUE(connection.default_channel).get()
         broker.close()
         message.ack()
         assert acks.to_acknowledge == {message.delivery_tag}
-        link.collect()
-    with server(tmp_path) as url, connect(url) as link:
-        assert found(link) == []
-        assert unacknowledged(link) == []
+        connection.collect()
+    with server(tmp_path) as url, connect(url) as connection:
+        assert found(connection) == []
+        assert unacknowledged(connection) == []
         assert not acks.to_acknowledge
 
 
 def test_a_message_that_no_worker_runs_is_returned(broker_url: str) -> None:
-    with connect(broker_url) as link:
-        send(link, "hello")
-        return_unstarted(QUEUE(link.default_channel).get())
+    with connect(broker_url) as connection:
+        send(connection, "hello")
+        return_unstarted(QUEUE(connection.default_channel).get())
         with connect(broker_url) as other:
             assert found(other) == ["hello"]
             assert found(other) == []
 
 
 def test_a_message_that_its_channel_returned_is_returned_once(broker_url: str) -> None:
-    with connect(broker_url) as link:
-        send(link, "hello")
-        message: Any = QUEUE(link.default_channel).get()
+    with connect(broker_url) as connection:
+        send(connection, "hello")
+        message: Any = QUEUE(connection.default_channel).get()
     return_unstarted(message)
     with connect(broker_url) as other:
         assert found(other) == ["hello"]
@@ -354,39 +362,39 @@ def test_only_redis_needs_to_return_unstarted_messages() -> None:
 def test_a_message_that_cannot_be_decoded_is_moved_and_the_next_is_taken(
     broker_url: str, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with connect(broker_url) as link:
-        client_of(link).lpush("celery", content)
-        send(link, "hello")
-        assert ReceivingConsumer(link, QUEUE).payloads(1) == ["hello"]
-        assert client_of(link).lrange(unacked.UNDECODABLE, 0, -1) == [content.encode()]
+    with connect(broker_url) as connection:
+        client_of(connection).lpush("celery", content)
+        send(connection, "hello")
+        assert ReceivingConsumer(connection, QUEUE).payloads(1) == ["hello"]
+        assert client_of(connection).lrange(unacked.UNDECODABLE, 0, -1) == [content.encode()]
         assert unacked.UNDECODABLE in caplog.text
 
 
 def test_messages_can_be_taken_from_a_full_redis(tmp_path: Path) -> None:
-    with server(tmp_path) as url, connect(url) as link:
-        send(link, "hello")
-        client_of(link).config_set("maxmemory-policy", "noeviction")
-        client_of(link).config_set("maxmemory", 1)
-        assert ReceivingConsumer(link, QUEUE).payloads(1) == ["hello"]
-        assert len(unacknowledged(link)) == 1
+    with server(tmp_path) as url, connect(url) as connection:
+        send(connection, "hello")
+        client_of(connection).config_set("maxmemory-policy", "noeviction")
+        client_of(connection).config_set("maxmemory", 1)
+        assert ReceivingConsumer(connection, QUEUE).payloads(1) == ["hello"]
+        assert len(unacknowledged(connection)) == 1
 
 
 def test_a_message_without_a_queue_to_return_to_stays_recorded(
     broker_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with connect(broker_url) as link:
-        send(link, "hello")
-        message: Any = QUEUE(link.default_channel).get()
+    with connect(broker_url) as connection:
+        send(connection, "hello")
+        message: Any = QUEUE(connection.default_channel).get()
         with monkeypatch.context() as patched:
             patched.setattr(Channel, "_lookup", lambda *_: [])
             message.requeue()
-        assert len(unacknowledged(link)) == 1
+        assert len(unacknowledged(connection)) == 1
         assert "no queue has its routing key" in caplog.text
 
 
 def test_a_client_is_created_once(broker_url: str) -> None:
-    with connect(broker_url) as link:
-        channel = opened(link)
+    with connect(broker_url) as connection:
+        channel = opened(connection)
         assert channel._create_client() is channel._create_client()
         before = channel._create_client()
         channel._disconnect_pools()
@@ -397,16 +405,16 @@ class TestClosing:
     """Kombu raises AttributeError, which Celery does not handle as a lost connection."""
 
     def test_kombu_raises_an_attribute_error(self, broker_url: str) -> None:
-        link = connect(broker_url, kombu.Transport)
-        channel = opened(link)
-        link.collect()
+        connection = connect(broker_url, kombu.Transport)
+        channel = opened(connection)
+        connection.collect()
         with pytest.raises(AttributeError):
             channel.basic_ack("1")
 
     def test_a_closed_channel_raises_redis_connection_error(self, broker_url: str) -> None:
-        link = connect(broker_url)
-        channel = opened(link)
-        link.collect()
+        connection = connect(broker_url)
+        channel = opened(connection)
+        connection.collect()
         with pytest.raises(Disconnected):
             channel._size("celery")
 
@@ -416,20 +424,20 @@ class TestClosing:
         def refuse(*args: Any, **kwargs: Any) -> None:
             raise Disconnected
 
-        link = connect(broker_url)
-        send(link, "hello")
-        channel = opened(link)
+        connection = connect(broker_url)
+        send(connection, "hello")
+        channel = opened(connection)
         QUEUE(channel).get()
         with monkeypatch.context() as patched:
-            patched.setattr(link.transport, "close_connection", refuse)
-            link.collect()
+            patched.setattr(connection.transport, "close_connection", refuse)
+            connection.collect()
         channel.close()
         with connect(broker_url) as other:
             assert found(other) == ["hello"]
 
     def test_a_channel_that_waits_closes_at_once(self, broker_url: str) -> None:
-        with connect(broker_url, socket_timeout=WAIT_TIMEOUT) as link:
-            ReceivingConsumer(link, QUEUE).wait()
+        with connect(broker_url, socket_timeout=WAIT_TIMEOUT) as connection:
+            ReceivingConsumer(connection, QUEUE).wait()
             started = time.monotonic()
         assert time.monotonic() - started < WAIT_TIMEOUT / 2
 

@@ -129,7 +129,7 @@ def test_an_acknowledged_message_is_not_an_error(caplog: pytest.LogCaptureFixtur
 def test_other_brokers_have_no_lease(url: str) -> None:
     app: Any = SimpleNamespace(conf=SimpleNamespace(broker_url=url))
     lease.start(app)
-    assert not lease.is_renewed()
+    assert not lease.renews()
 
 
 def test_an_error_response_counts_as_an_outage_of_the_broker() -> None:

@@ -28,14 +28,14 @@ class TestProcess:
         assert part() == Part(role, False, "not running, or still starting")
 
     def test_with_a_recent_heartbeat_it_runs(self, role: str, part: Callable[[], Part]) -> None:
-        heartbeat.beat(role)
+        heartbeat.write(role)
         assert part().ok
         assert part().words.endswith(" s ago")
 
     def test_with_an_old_heartbeat_it_hangs(
         self, role: str, part: Callable[[], Part], directory: Path
     ) -> None:
-        heartbeat.beat(role)
+        heartbeat.write(role)
         [file] = directory.iterdir()
         os.utime(file, times=(time.time() - heartbeat.STALE_AFTER - 1,) * 2)
         assert not part().ok

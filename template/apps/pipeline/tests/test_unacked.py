@@ -19,12 +19,12 @@ from apps.pipeline.broker.redis.transport import Transport, keep_started
 from apps.pipeline.tests.messages import QUEUE, send
 
 
-def take(link: Connection) -> Any:
-    return QUEUE(link.default_channel).get()
+def take(connection: Connection) -> Any:
+    return QUEUE(connection.default_channel).get()
 
 
-def qos(link: Connection) -> Any:
-    channel: Any = link.default_channel
+def qos(connection: Connection) -> Any:
+    channel: Any = connection.default_channel
     return channel.qos
 
 
@@ -35,14 +35,14 @@ class TestClocks:
     def test_a_clock_that_is_fast(
         self,
         broker_url: str,
-        link: Connection,
+        connection: Connection,
         redis: Redis,
         monkeypatch: pytest.MonkeyPatch,
         cls: type[Any],
         returned: int,
     ) -> None:
-        send(link)
-        take(link)
+        send(connection)
+        take(connection)
         options = {"visibility_timeout": 60}
         with Connection(broker_url, transport=cls, transport_options=options) as other:
             now = time.time
@@ -52,12 +52,12 @@ class TestClocks:
         assert redis.llen("celery") == returned
 
     def test_a_clock_that_is_slow(
-        self, broker_url: str, link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+        self, broker_url: str, connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        send(link)
+        send(connection)
         now = time.time
         monkeypatch.setattr(time, "time", lambda: now() - 300)
-        message = take(link)
+        message = take(connection)
         redis.zincrby("unacked_index", -61, message.delivery_tag)
         with Connection(broker_url, transport_options={"visibility_timeout": 60}) as other:
             qos(other).restore_visible(interval=1)
@@ -65,11 +65,11 @@ class TestClocks:
 
 
 def test_messages_with_a_lease_have_no_visibility_timeout(
-    broker_url: str, link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker_url: str, connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "held", lambda: True)
-    send(link)
-    tag = take(link).delivery_tag
+    send(connection)
+    tag = take(connection).delivery_tag
     redis.zadd("unacked_index", {tag: 1})
     with Connection(broker_url, transport_options={"visibility_timeout": 60}) as other:
         qos(other).restore_visible(interval=1)
@@ -78,27 +78,27 @@ def test_messages_with_a_lease_have_no_visibility_timeout(
 
 
 def test_many_messages_return_in_steps_and_in_order(
-    link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unacked, "BATCH", 3)
     for number in range(10):
-        send(link, str(number))
-    channel: Any = link.channel()
+        send(connection, str(number))
+    channel: Any = connection.channel()
     for _ in range(7):
         QUEUE(channel).get()
     channel.close()
     assert not redis.exists("unacked", "unacked_index")
-    assert [take(link).payload for _ in range(10)] == [str(number) for number in range(10)]
+    assert [take(connection).payload for _ in range(10)] == [str(number) for number in range(10)]
 
 
 def test_a_worker_continues_its_work_between_the_steps(
-    broker_url: str, link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker_url: str, connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "held", lambda: True)
     monkeypatch.setattr(lease, "GRACE_PERIOD", 0)
     monkeypatch.setattr(unacked, "RETURN_TIME", -1)
-    send(link)
-    take(link)
+    send(connection)
+    take(connection)
     redis.delete(f"pipeline.lease.{lease.worker()}")
     with Connection(broker_url) as other:
         qos(other).restore_visible(interval=1)
@@ -111,25 +111,25 @@ def test_a_worker_continues_its_work_between_the_steps(
 @pytest.mark.parametrize("requeue", [True, False])
 def test_a_failed_reject_is_repeated_later(tmp_path: Path, requeue: bool) -> None:
     with ExitStack() as broker:
-        link = Connection(broker.enter_context(server(tmp_path)))
-        send(link)
-        message = take(link)
+        connection = Connection(broker.enter_context(server(tmp_path)))
+        send(connection)
+        message = take(connection)
         broker.close()
         message.reject(requeue=requeue)
-        link.collect()
-    with server(tmp_path) as url, Connection(url) as link, Redis.from_url(url) as redis:
-        link.connect()
+        connection.collect()
+    with server(tmp_path) as url, Connection(url) as connection, Redis.from_url(url) as redis:
+        connection.connect()
         assert redis.llen("celery") == requeue
         assert not redis.exists("unacked", "unacked_index")
 
 
 def test_a_task_that_continues_keeps_its_message(
-    broker_url: str, link: Connection, redis: Redis
+    broker_url: str, connection: Connection, redis: Redis
 ) -> None:
-    send(link)
-    message = take(link)
+    send(connection)
+    message = take(connection)
     keep_started(message)
-    link.collect()
+    connection.collect()
     assert redis.hlen("unacked") == 1
     message.ack()
     assert acks.to_acknowledge == {message.delivery_tag}
@@ -146,33 +146,33 @@ def test_a_lease_can_be_renewed_on_a_full_redis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "held", lambda: True)
-    with server(tmp_path) as url, Connection(url) as link, Redis.from_url(url) as redis:
-        send(link)
-        tag = take(link).delivery_tag
+    with server(tmp_path) as url, Connection(url) as connection, Redis.from_url(url) as redis:
+        send(connection)
+        tag = take(connection).delivery_tag
         redis.zadd("unacked_index", {tag: 1})
         redis.config_set("maxmemory-policy", "noeviction")
         redis.config_set("maxmemory", 1)
         key = f"pipeline.lease.{lease.worker()}"
         redis.delete(key)
         for _ in range(2):  # create the lease, and then renew it
-            lease.renew(link.default_channel)
+            lease.renew(connection.default_channel)
             assert redis.ttl(key) > 0
-        lease.update_records(link.default_channel)
+        lease.update_records(connection.default_channel)
         assert float(str(redis.zscore("unacked_index", tag))) > 1
-        qos(link).restore_visible(interval=1)
-        take(link)
-        qos(link).restore_by_tag(tag)
+        qos(connection).restore_visible(interval=1)
+        take(connection)
+        qos(connection).restore_by_tag(tag)
         assert redis.llen("celery") == 1
 
 
 def test_many_records_are_updated_in_steps(
-    link: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "BATCH", 10)
     tags = [str(number) for number in range(500)]
     redis.sadd(lease.keys(lease.worker())[2], *tags)
     redis.zadd("unacked_index", dict.fromkeys(tags, 1))
-    lease.update_records(link.default_channel)
+    lease.update_records(connection.default_channel)
     assert redis.zcount("unacked_index", 0, 1) == 0
 
 
@@ -192,11 +192,11 @@ class TestUnsupported:
         ],
     )
     def test_the_reason_names_an_unsupported_server(
-        self, link: Connection, monkeypatch: pytest.MonkeyPatch, info: Any, words: str
+        self, connection: Connection, monkeypatch: pytest.MonkeyPatch, info: Any, words: str
     ) -> None:
         monkeypatch.setattr(Redis, "info", lambda *_: info)
-        assert words in str(unsupported(link))
+        assert words in str(unsupported(connection))
 
-    def test_other_servers_are_supported(self, link: Connection) -> None:
-        assert unsupported(link) is None
+    def test_other_servers_are_supported(self, connection: Connection) -> None:
+        assert unsupported(connection) is None
         assert unsupported(Connection("memory://")) is None

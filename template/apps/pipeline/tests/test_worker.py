@@ -221,7 +221,7 @@ class TestConsumes:
             beats.append("beat")
             step.ended.set()
 
-        monkeypatch.setattr("apps.pipeline.liveness.heartbeat.beat", beat)
+        monkeypatch.setattr("apps.pipeline.liveness.heartbeat.write", beat)
         monkeypatch.setattr("apps.pipeline.liveness.heartbeat.INTERVAL", 0.01)
         step._watch(parent_of(app_without_servers))
         assert (beats, caplog.text) == (["beat"], "")
@@ -257,8 +257,8 @@ class TestShutdown:
         monkeypatch.setattr(step, "_consumes", stop_and_consume)
         step._beat_if_consuming(parent)
         assert [*directory.iterdir()] == []
-        with live_app.connection_for_read() as link:
-            assert recorded.by_queue(link) == {}
+        with live_app.connection_for_read() as connection:
+            assert recorded.by_queue(connection) == {}
 
     def test_what_a_thread_is_writing_is_deleted_after_that(
         self,
@@ -267,14 +267,14 @@ class TestShutdown:
         monkeypatch: pytest.MonkeyPatch,
         directory: Path,
     ) -> None:
-        parent, writes, beat = parent_of(live_app), threading.Event(), heartbeat.beat
+        parent, writes, write = parent_of(live_app), threading.Event(), heartbeat.write
 
         def write_slowly(*args: Any, **options: Any) -> None:
             writes.set()
             time.sleep(0.3)
-            beat(*args, **options)
+            write(*args, **options)
 
-        monkeypatch.setattr(heartbeat, "beat", write_slowly)
+        monkeypatch.setattr(heartbeat, "write", write_slowly)
         step.thread = threading.Thread(target=step._watch, args=(parent,), daemon=True)
         step.thread.start()
         assert writes.wait(WAIT_TIMEOUT)
@@ -291,8 +291,8 @@ class TestUnknownTask:
         monkeypatch.setattr(consumers.Consumer, "_keep", lambda *_: False)  # see test_failed.py
 
     def kept(self, app: Celery) -> Any:
-        with app.connection_for_read() as link:
-            queue = link.SimpleQueue(UNKNOWN_QUEUE)
+        with app.connection_for_read() as connection:
+            queue = connection.SimpleQueue(UNKNOWN_QUEUE)
             message = queue.get(timeout=WAIT_TIMEOUT)
             message.ack()
             return message
@@ -316,10 +316,13 @@ class TestUnknownTask:
     ) -> None:
         ping.delay()
         queue: Any = live_app.amqp.queues[live_app.conf.task_default_queue]
-        with live_app.connection_for_read() as link, live_app.connection_for_read() as another:
-            message = queue(link.default_channel).get()
+        with (
+            live_app.connection_for_read() as connection,
+            live_app.connection_for_read() as another,
+        ):
+            message = queue(connection.default_channel).get()
             message.headers["offers"] = consumers.UNKNOWN_OFFERS - 1 if last else 0
-            consumer = consumer_of(live_app, link)
+            consumer = consumer_of(live_app, connection)
             self.refuse(consumer, message, monkeypatch, broker_delays)
             assert consumer.qos.value == 2
             returned = queue(another.default_channel).get()
@@ -332,10 +335,10 @@ class TestUnknownTask:
         ping.delay()
         queue: Any = live_app.amqp.queues[live_app.conf.task_default_queue]
         monkeypatch.setattr(unacked, "to_return", {})
-        with live_app.connection_for_read() as link:
-            message = queue(link.default_channel).get()
+        with live_app.connection_for_read() as connection:
+            message = queue(connection.default_channel).get()
             monkeypatch.setattr(message, "requeue", Mock(side_effect=ConnectionResetError))
-            consumer = consumer_of(live_app, link)
+            consumer = consumer_of(live_app, connection)
             self.refuse(consumer, message, monkeypatch, broker_delays)
             assert consumer.qos.value == 2
             assert [*unacked.to_return] == [message.delivery_tag]
@@ -359,11 +362,11 @@ class TestUnknownTask:
             self.kept(live_worker)
 
 
-def consumer_of(app: Celery, link: Any) -> Any:
+def consumer_of(app: Celery, connection: Any) -> Any:
     """A consumer that is not started, with the attributes that unknown tasks need."""
     consumer: Any = object.__new__(consumers.Consumer)
     consumer.__dict__ |= {"app": app, "timer": Timer(), "pauses": [], "qos": QoS(print, 2)}
-    consumer.__dict__ |= {"connection_errors": link.connection_errors}
+    consumer.__dict__ |= {"connection_errors": connection.connection_errors}
     return consumer
 
 
@@ -434,8 +437,8 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
     for _ in range(2):
         ping.delay()
     queue = live_app.amqp.queues[live_app.conf.task_default_queue]
-    with live_app.connection_for_read() as link:
-        waits, runs = (Request(queue(link.default_channel).get()) for _ in range(2))
+    with live_app.connection_for_read() as connection:
+        waits, runs = (Request(queue(connection.default_channel).get()) for _ in range(2))
         limited = TokenBucket(1)
         buckets = {"with a limit": limited, "without": None}
         if waits_in == "task_buckets":
@@ -559,8 +562,8 @@ class TestMingle:
         assert len(hellos) == 1
 
     def test_a_broker_that_does_not_tell_may_have_other_workers(self) -> None:
-        with Connection("memory://") as link:
-            assert has_subscribers(link)
+        with Connection("memory://") as connection:
+            assert has_subscribers(connection)
 
 
 def wait_until(true: Callable[[], object]) -> None:

@@ -43,7 +43,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self.watchdog = Watchdog("worker")
         self.ended = threading.Event()
         self.node = parent.hostname
-        heartbeat.stop("worker", node=self.node)  # deletes the file of a killed worker
+        heartbeat.delete("worker", node=self.node)  # deletes the file of a killed worker
         self.thread: threading.Thread | None = None
         parent.on_received = self._on_received
 
@@ -63,7 +63,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self.watchdog.stop()
         if self.thread:  # it may be about to write what is deleted here
             self.thread.join(LAST_CHECK)
-        heartbeat.stop("worker", node=self.node)
+        heartbeat.delete("worker", node=self.node)
         with suppress(OperationalError, OSError, RedisError):
             consumers.remove(parent.app, parent.hostname, parent.app.amqp.queues.consume_from)
 
@@ -87,7 +87,7 @@ class Heartbeat(bootsteps.StartStopStep):
         if self._consumes(parent) and not self.ended.is_set():
             self.watchdog.reset()
             queues = list(parent.app.amqp.queues.consume_from)
-            heartbeat.beat("worker", "\n".join(queues), node=self.node)
+            heartbeat.write("worker", "\n".join(queues), node=self.node)
             # The consumer logs that it has lost the broker.
             with suppress(OperationalError, OSError, RedisError):
                 consumers.record(parent.app, parent.hostname, queues, TIMEOUTS)

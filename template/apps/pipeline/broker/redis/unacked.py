@@ -100,7 +100,8 @@ class QoS(AcknowledgeMixin):
                     tags = redis.eval(scripts.HELD, len(keys), *keys, worker, BATCH)
                     if not tags:
                         break
-                    logger.warning("Returning %d messages of a dead worker", len(tags))
+                    text = "Returning %d messages of the worker %s, whose lease has ended"
+                    logger.warning(text, len(tags), worker)
                     if not self._return(tags, redis, owner=worker):
                         break
             if self._vrestore_count % (interval or 1) == 0:

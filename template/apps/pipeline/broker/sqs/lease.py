@@ -45,7 +45,7 @@ _fork_lock = ForkLock()
 _renewing: "Renewal | None" = None
 
 
-def is_renewed() -> bool:
+def renews() -> bool:
     """Whether this process renews leases."""
     return _renewing is not None
 

@@ -25,7 +25,7 @@ class QoS(SQS.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         super().append(message, delivery_tag)
         info = message.delivery_info
-        if lease.is_renewed() and "sqs_queue" in info:
+        if lease.renews() and "sqs_queue" in info:
             url, key = info["sqs_queue"], info.get("routing_key")
             queue = self.channel.canonical_queue_name(key) if key else None
             since = self.channel.asked_at.get(url, time.monotonic())
@@ -63,7 +63,7 @@ class Channel(SQS.Channel):
             queue_name,
             queue_url,
             number_messages=count,
-            visibility_timeout=lease.SECONDS if lease.is_renewed() else None,
+            visibility_timeout=lease.SECONDS if lease.renews() else None,
             wait_time_seconds=self.wait_time_seconds,
             callback=callback,
         )
@@ -74,7 +74,7 @@ class Channel(SQS.Channel):
         max_number_of_messages: int = 1,
         wait_time_seconds: int | None = None,
     ) -> Any:
-        if not lease.is_renewed():
+        if not lease.renews():
             return super()._receive_message(queue, max_number_of_messages, wait_time_seconds)  # type: ignore[misc]
         url = self._new_queue(queue)
         self.asked_at[url] = time.monotonic()
