@@ -5,4 +5,5 @@ and is a row of the table at the end.
 
     FAULTS_ROUNDS   full (repeat each fault many times) or short (a few times)
     FAULTS_BROKER   redis or rabbitmq; the default is the kind of the project's broker
+    FAULTS_KEEP     a directory for the logs and records of failed tests
 """
