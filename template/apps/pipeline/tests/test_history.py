@@ -92,6 +92,11 @@ def test_a_success_is_noted_although_the_worker_sends_no_events(live_app: Celery
     ]
 
 
+def test_the_error_is_shown_if_the_main_process_learns_of_it(live_app: Celery) -> None:
+    received_by_a_worker(live_app).on_failure(raised(ValueError("no tape")))
+    assert seen()[0].outcome == "ValueError: no tape"
+
+
 @pytest.mark.parametrize(
     ("end", "state", "traceback"),
     [

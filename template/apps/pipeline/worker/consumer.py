@@ -115,9 +115,7 @@ class Consumer(consumer.Consumer):
         try:
             self._send_again(message, offers)
         except OperationalError as error:
-            headers = message.headers
-            text = "Returning the message of %s[%s] at once, because it cannot be sent again: %s"
-            logger.warning(text, headers.get("task"), headers.get("id"), error)
+            logger.warning("Returning a message, because it cannot be sent again: %s", error)
             try:
                 message.requeue()
             except self.connection_errors:

@@ -27,7 +27,13 @@ class Request(request.Request):
             cls.on_success = request.Request.on_success  # type: ignore[method-assign]
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
-        """Celery calls this for each event of a task, even if it sends no events to the broker."""
+        """Celery calls this for each event of a task, even if it sends no events to the broker.
+
+        If a process is killed, Celery's event names a wrapper instead of the error. Seen in celery
+        5.7.0 (celery #7781). Delete the branch once fixed.
+        """
+        if str(fields.get("exception")).startswith("ExceptionWithTraceback("):
+            fields["exception"] = fields["traceback"].strip().rpartition("\n")[2]
         task_event.send(sender=type, request=self, fields=fields)
         super().send_event(type, **fields)
 

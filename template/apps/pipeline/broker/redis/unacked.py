@@ -100,8 +100,7 @@ class QoS(AcknowledgeMixin):
                     tags = redis.eval(scripts.HELD, len(keys), *keys, worker, BATCH)
                     if not tags:
                         break
-                    text = "Returning %d messages of the worker %s, whose lease has ended"
-                    logger.warning(text, len(tags), worker)
+                    logger.warning("Returning %d messages of %s: lease ended", len(tags), worker)
                     if not self._return(tags, redis, owner=worker):
                         break
             if self._vrestore_count % (interval or 1) == 0:
