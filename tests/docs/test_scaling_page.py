@@ -161,8 +161,9 @@ def test_compose_takes_the_worker_of_production(project: Path) -> None:
         if each.language == "sh" and "docker compose" in each.text
     )
     command = command.replace("up --detach --wait", "config --format json")
-    asked: dict[str, Any] = dict.fromkeys(("IMAGE", "SECRETS_DIR", "DJANGO_ALLOWED_HOSTS"), "given")
-    services = json.loads(run(project, "sh", "-c", command, **asked))["services"]
+    asked = ("IMAGE", "SECRETS_DIR", "DJANGO_ALLOWED_HOSTS")
+    (project / "production.env").write_text("".join(f"{name}=given\n" for name in asked))
+    services = json.loads(run(project, "sh", "-c", command))["services"]
     first, own = services["celery-worker"], services["celery-worker-reports"]
     assert first.pop("command")[-2:] == ["--exclude-queues", "reports"]
     assert own.pop("command")[-2:] == ["--queues", "reports"]

@@ -29,6 +29,7 @@ WORKER_STEPS = (
     "apps.pipeline.worker.timeouts:WorkerTimeouts",
     "apps.pipeline.worker.lease:Lease",
     "apps.pipeline.worker.shutdown:SoftShutdown",
+    "apps.pipeline.worker.results:PartialResults",
 )
 CONSUMER_STEPS = ("apps.pipeline.worker.heartbeat:Heartbeat",)
 

@@ -379,6 +379,40 @@ def test_messages_can_be_taken_from_a_full_redis(tmp_path: Path) -> None:
         assert len(unacknowledged(connection)) == 1
 
 
+def test_half_of_a_surrogate_pair_does_not_keep_a_message_from_its_task(
+    connection: Connection,
+) -> None:
+    """JSON allows it, and a task can have it among its arguments."""
+    consumer = ReceivingConsumer(connection, QUEUE)
+    send(connection, headers={"argsrepr": "['\ud83d', '\\ud83d']"})
+    assert consumer.payloads(1) == ["hello"]
+    assert not client_of(connection).llen(unacked.UNDECODABLE)
+
+
+def test_a_tag_that_is_added_meanwhile_is_not_forgotten(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qos: Any = connection.default_channel.qos  # type: ignore[attr-defined]
+    monkeypatch.setattr(unacked, "to_return", {"old": 0.0})
+    monkeypatch.setattr(type(qos), "_return", lambda *_: unacked.to_return.update(new=0.0) or [])
+    qos.repeat_failed()
+    assert unacked.to_return == {"new": 0.0}
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_others_from_returning(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel: Any = connection.default_channel
+    client = client_of(connection)
+    consumer = ReceivingConsumer(connection, QUEUE)
+    send(connection)
+    assert consumer.payloads(1) == ["hello"]
+    [tag] = client.hkeys(channel.unacked_key)
+    client.hset(channel.unacked_key, "bad", b"[\xff")
+    assert channel.qos._return(["bad", tag.decode()], client) == [tag.decode()]
+    assert "Message bad stays unacknowledged" in caplog.text
+
+
 def test_a_message_without_a_queue_to_return_to_stays_recorded(
     broker_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

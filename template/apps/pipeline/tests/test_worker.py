@@ -1,6 +1,8 @@
 import gc
 import os
+import pickle
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -14,13 +16,15 @@ from unittest.mock import Mock
 from weakref import WeakSet
 
 import pytest
+from billiard.connection import Connection as BilliardConnection
 from celery import Celery
 from celery.app.control import Inspect
-from celery.concurrency import solo
+from celery.concurrency import asynpool, solo
 from celery.signals import celeryd_after_setup
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
 from kombu import Connection, Producer, Queue
+from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
 from kombu.exceptions import OperationalError
@@ -38,6 +42,7 @@ from apps.pipeline.tasks import ping
 from apps.pipeline.worker import answer
 from apps.pipeline.worker import consumer as consumers
 from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, waiting_messages
+from apps.pipeline.worker.results import PartialResults
 from apps.pipeline.worker.shutdown import SoftShutdown
 from apps.pipeline.worker.timeouts import WorkerTimeouts
 
@@ -434,11 +439,11 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
         requests: WeakSet[Request] = WeakSet()
         monkeypatch.setattr(f"celery.worker.state.{name}", requests)
         monkeypatch.setattr(f"celery.worker.consumer.consumer.{name}", requests)
-    for _ in range(2):
+    for _ in range(3):
         ping.delay()
     queue = live_app.amqp.queues[live_app.conf.task_default_queue]
     with live_app.connection_for_read() as connection:
-        waits, runs = (Request(queue(connection.default_channel).get()) for _ in range(2))
+        waits, runs, paused = (Request(queue(connection.default_channel).get()) for _ in range(3))
         limited = TokenBucket(1)
         buckets = {"with a limit": limited, "without": None}
         if waits_in == "task_buckets":
@@ -449,14 +454,15 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
         state.active_requests.add(runs)
         consumer: Any = object.__new__(consumers.Consumer)
         timer = Timer()
-        pause = timer.call_after(1000, print)
+        pause = timer.call_after(1000, print, (paused.message, 1))
         consumer.__dict__ |= {"controller": None, "task_buckets": buckets, "timer": timer}
         consumer.__dict__ |= {"pool": None, "pauses": [pause]}
         consumer.on_close()
         assert pause.canceled
         with live_app.connection_for_read() as another:
             bound: Any = queue(another.default_channel)
-            assert bound.get().headers["id"] == waits.message.headers["id"]
+            ids = {bound.get().headers["id"] for _ in range(2)}
+            assert ids == {one.message.headers["id"] for one in (waits, paused)}
             assert bound.get() is None
 
 
@@ -571,3 +577,25 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_result_is_read_to_its_end_when_the_connection_is_lost() -> None:
+    """Celery forgets what it has read of a result, and waits for ever for the end of the rest."""
+    descriptor, writer = os.pipe()
+    os.set_blocking(descriptor, False)
+    process = SimpleNamespace(outq=SimpleNamespace(_reader=BilliardConnection(descriptor)))
+    handler: Any = object.__new__(asynpool.ResultHandler)
+    results: list[object] = []
+    handler.__dict__ |= {"fileno_to_outq": {descriptor: process}, "on_state_change": results.append}
+    hub = Hub()
+    handler.register_with_event_loop(hub)
+    hub.add_reader(descriptor, handler.handle_event, descriptor)
+    pool = SimpleNamespace(_pool=SimpleNamespace(_result_handler=handler))
+    PartialResults(SimpleNamespace(hub=hub, pool=pool)).create(SimpleNamespace(hub=hub, pool=pool))
+    body = pickle.dumps("baked")
+    os.write(writer, struct.pack(">i", len(body)) + body[:3])
+    hub.run_once()
+    threading.Timer(0.2, os.write, (writer, body[3:])).start()
+    hub.reset()
+    assert results == ["baked"]
+    os.close(writer)

@@ -69,7 +69,8 @@ class Consumer(consumer.Consumer):
         waiting |= {request for contents in limited for request, _ in contents}
         for request in waiting - {*state.active_requests}:
             return_unstarted(request.message)
-        for pause in self.pauses:  # the broker returns these messages
+        for pause in self.pauses:
+            return_unstarted(pause.args[0])
             self.timer.cancel(pause)
         self.pauses.clear()
         super().on_close()

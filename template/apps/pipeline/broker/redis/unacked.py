@@ -156,7 +156,11 @@ class QoS(AcknowledgeMixin):
             with redis.pipeline(transaction=False) as pipe:
                 requested = []
                 for tag, record in zip(batch, records, strict=True):
-                    payload, queues = self.channel.restored(record, queues_of)
+                    try:
+                        payload, queues = self.channel.restored(record, queues_of)
+                    except Exception:
+                        logger.exception("Message %s stays unacknowledged: it cannot be read", tag)
+                        continue
                     # Kombu deletes the record. Seen in kombu 5.7.0 (not reported yet). Delete this
                     # branch once fixed.
                     if record and not queues:
@@ -179,8 +183,9 @@ class QoS(AcknowledgeMixin):
         if tags := [*to_acknowledge]:
             self.remove_records(tags)
             to_acknowledge.difference_update(tags)
+        returned = dict(to_return)  # another thread may add to it
         with self.channel.conn_or_acquire() as redis:
-            found = set(self._return([*reversed(to_return)], redis))
-        for tag, until in [*to_return.items()]:
-            if tag in found or time.monotonic() > until:
+            found = set(self._return([*reversed(returned)], redis))
+        for tag, until in returned.items():
+            if (tag in found or time.monotonic() > until) and to_return.get(tag) == until:
                 to_return.pop(tag, None)

@@ -29,6 +29,10 @@ for i = 9, #KEYS do
     local message = redis.call('RPOP', KEYS[i])
     if not message then break end
     local decoded, payload = pcall(cjson.decode, message)
+    if not decoded then  -- cjson refuses half of a surrogate pair, which Python allows
+      local replaced = string.gsub(message, '\\u[dD][89a-fA-F]%x%x', '\\uFFFD')
+      decoded, payload = pcall(cjson.decode, replaced)
+    end
     local info = decoded and type(payload) == 'table' and type(payload.properties) == 'table'
       and payload.properties.delivery_info
     if type(info) ~= 'table' then
