@@ -43,7 +43,11 @@ def git(*arguments: str) -> str:
 
 def answer(name: str) -> str:
     """The value of a name in the answers file; empty if the file does not have it."""
+    if not (PROJECT / ANSWERS).exists():
+        fail(f"Restore {ANSWERS} from git.")
     text = (PROJECT / ANSWERS).read_text(encoding="utf-8")
+    if re.search("^<<<<<<< ", text, re.MULTILINE):
+        fail(f"Choose between the marked lines of {ANSWERS}, and commit.")
     found = re.search(rf"^{name}:[ ]*(.*?)[ ]*$", text, re.MULTILINE)
     return found[1].strip("'\"") if found else ""
 
@@ -86,6 +90,8 @@ def copier(*arguments: str) -> str:
         if refused := re.search(r"error for question '(\w+)': (.*)", process.stderr, re.DOTALL):
             advice = ". ".join(refused[2].rstrip(".\n").split("\n"))
             fail(f"Correct {refused[1]} in {ANSWERS}, and commit. {advice}.")
+        if subprocess.run([*command, "--version"], capture_output=True).returncode:
+            fail(f"uv cannot download Copier. Check the network. {reason(process.stderr)}")
         fail(
             f"The template cannot be used: {reason(process.stderr)} "
             f"Look at _src_path and _commit in {ANSWERS}."
@@ -101,40 +107,35 @@ def reason(errors: str) -> str:
     return re.sub(r"^[A-Za-z.]*(Error|Exception): ", "", lines[-1])
 
 
-def must_be_committed() -> None:
-    command = ["git", "rev-parse", "--quiet", "--verify", "HEAD"]
-    if subprocess.run(command, cwd=PROJECT, capture_output=True).returncode:
-        fail("Commit the project to git first, so that you can review the update.")
-
-
-def versions() -> tuple[str, str, bool]:
-    """The version of the project, the newest version, and whether it is an update."""
-    must_be_committed()
-    copied_from()
+def versions() -> tuple[str, str]:
+    """The version of the project and the newer version. Exit if there is none."""
     if not answer("_commit"):
         fail(f"Write the version of the template at _commit in {ANSWERS}, and commit.")
+    try:
+        git("cat-file", "-e", f"HEAD:./{ANSWERS}")  # fails if git ignores the project
+    except FileNotFoundError:
+        fail("Install git.")
+    except subprocess.CalledProcessError as error:
+        if "safe.directory" in error.stderr:
+            fail(error.stderr.strip())
+        fail("Commit the project to git first, so that you can review the update.")
     found = json.loads(copier("check-update", "--output-format", "json"))
-    return found["current_version"], found["latest_version"], found["update_available"]
+    if not found["update_available"]:
+        print(f"The project has the newest version of its template, {found['current_version']}.")
+        sys.exit()
+    return found["current_version"], found["latest_version"]
 
 
 def status() -> None:
-    current, latest, newer = versions()
-    if newer:
-        print(f"The template has version {latest}, and the project has {current}. ", end="")
-        print("Run just template-update.")
-    else:
-        print(f"The project has the newest version of its template, {current}.")
+    current, latest = versions()
+    print(f"The template has version {latest}, and the project has {current}. ", end="")
+    print("Run just template-update.")
 
 
-def merge() -> bool:
-    """Update the project. Return whether there was a newer version."""
-    must_be_committed()
-    if git("status", "--porcelain"):
+def merge() -> None:
+    current, latest = versions()
+    if git("status", "--porcelain", "--untracked-files=normal"):
         fail("Commit or stash your changes first: an update needs a clean tree.")
-    current, latest, newer = versions()
-    if not newer:
-        print(f"The project has the newest version of its template, {current}.")
-        return False
     print(f"Updating from {current} to {latest}.", flush=True)
     copier("update", "--defaults", "--quiet")
     for line in added(CHANGELOG):
@@ -142,28 +143,36 @@ def merge() -> bool:
     for line in added(ANSWERS):
         if not line.startswith("_commit"):
             print(f"Answer: {line}")
-    if gone := git("diff", "--name-only", "--diff-filter=D").split():
+    if gone := changed("D"):
         print(f"The template moved or removed {len(gone)} files, for example {gone[0]}.")
         print("To see your changes in them: git diff --diff-filter=D")
-    if conflicts := git("diff", "--name-only", "--diff-filter=U").strip():
+    if conflicts := "\n".join(changed("U")):
         fail(
             f"You and the template changed the same lines of these files:\n{conflicts}\n"
             "Choose between the marked lines, git add each file, and run: uv run just check test"
         )
-    if (PROJECT / "uv.lock").exists() and (found := uv()):
-        subprocess.run([found, "lock", "--quiet"], cwd=PROJECT, check=True)
-    return True
+    found = uv() if (PROJECT / "uv.lock").exists() else None
+    if found and subprocess.run([found, "lock", "--quiet"], cwd=PROJECT).returncode:
+        fail(
+            "The update is in your working tree, but uv lock fails: see above. "
+            "Correct pyproject.toml, and run: uv lock && uv run just check test"
+        )
+
+
+def changed(kind: str) -> list[str]:
+    """The paths of the files that are deleted (D) or have a conflict (U)."""
+    paths = git("diff", "--relative", "--name-only", "-z", f"--diff-filter={kind}")
+    return paths.split("\0")[:-1]
 
 
 def added(name: str) -> list[str]:
     """The lines that the update added to a file."""
-    lines = git("diff", "--unified=0", "--", name).splitlines()
+    lines = git("diff", "--no-ext-diff", "--no-color", "--unified=0", "--", name).splitlines()
     return [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
 
 
 def update() -> None:
-    if not merge():
-        return
+    merge()
     sys.stdout.flush()
     environment = os.environ.get("VIRTUAL_ENV")
     found, just = uv(), [shutil.which("just") or "just"]
@@ -178,15 +187,11 @@ def update() -> None:
     print("Next: review the changes with git status and git diff, and commit them.")
 
 
-def version() -> None:
-    print(answer("_commit"))
-
-
-COMMANDS: dict[str, Callable[[], object]] = {
+COMMANDS: dict[str, Callable[[], None]] = {
     "status": status,
     "merge": merge,
     "update": update,
-    "version": version,
+    "version": lambda: print(answer("_commit")),
 }
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ def test_a_time_zone_of_the_database_is_accepted(zone: str) -> None:
         ("America/New York", "America/New_York"),
         ("Europe/Berlin ", "Europe/Berlin"),
         ("Europe/Berlin\n", "Europe/Berlin"),
+        ("GMT+1", "Europe/Vienna"),
+        ("gmt-10", "Europe/Vienna"),
+        ("etc/gmt+1", "Etc/GMT+1"),
     ],
 )
 def test_the_refusal_of_a_time_zone_proposes_a_similar_one(zone: str, proposed: str) -> None:

@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.deployment_files import ANSWERS, COMPOSE, OURS, Project, distinct, services
 from support.manifests import KEDA, KUBERNETES, built, keda_schema, manifests
 from support.projects import run
+from support.questionnaire import ENVIRONMENT
 from support.rendering import ROOT
 
 
@@ -166,3 +168,28 @@ def test_workers_scale_by_the_queue_of_their_broker(
     if trigger is not None:
         (actual,) = found["ScaledObject", "celery-worker"]["spec"]["triggers"]
         assert (actual["metadata"] | {"type": actual["type"]}).items() >= trigger.items()
+
+
+@pytest.mark.parametrize(
+    ("url", "database"),
+    [
+        ("redis://cache.example.com", "0"),
+        ("redis://10.0.0.1:6379/12", "12"),
+        ("rediss://cache.example.com:6379?ssl_ca_certs=/2024/ca.pem", "0"),
+        ("rediss://cache.example.com:6379/3?ssl_ca_certs=/2024/ca.pem", "3"),
+        ("sentinel://10.0.0.1:26379;sentinel://10.0.0.2:26379", "0"),
+        ("sentinel://10.0.0.1:26379;sentinel://10.0.0.2:26379/0", "0"),
+        ("sentinel://10.0.0.1:26379/4;sentinel://10.0.0.2:26379/4", "4"),
+    ],
+)
+def test_the_autoscaler_reads_the_database_of_the_url(url: str, database: str) -> None:
+    scheme = url.partition("://")[0]
+    text = (ROOT / "template/kubernetes/autoscaling/worker.yaml.jinja").read_text(encoding="utf-8")
+    rendered = ENVIRONMENT.from_string(text).render(
+        broker_url=url,
+        broker_scheme=scheme,
+        broker_kind={"rediss": "redis"}.get(scheme, scheme),
+        sentinel_master="mymaster",
+    )
+    scaled = next(yaml.safe_load_all(rendered))
+    assert scaled["spec"]["triggers"][0]["metadata"]["databaseIndex"] == database
