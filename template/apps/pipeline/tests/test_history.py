@@ -10,6 +10,7 @@ from billiard.einfo import ExceptionInfo
 from celery import Celery, shared_task
 from celery.exceptions import Retry
 from celery.worker import request as celery_request
+from celery.worker import state
 from kombu.utils.imports import symbol_by_name
 
 from apps.pipeline.signals import task_event
@@ -25,6 +26,8 @@ def empty() -> Iterator[None]:
     yield
     history.unfinished.clear()
     history.done.clear()
+    for requests in (state.active_requests, state.reserved_requests, state.requests):
+        requests.clear()
 
 
 def receive(task_id: str = "abc", **fields: Any) -> None:

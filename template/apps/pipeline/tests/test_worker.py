@@ -91,6 +91,7 @@ def app_without_servers(live_app: Celery) -> Celery:
 @pytest.fixture
 def step(live_app: Celery, monkeypatch: pytest.MonkeyPatch) -> Heartbeat:
     monkeypatch.setattr("apps.pipeline.worker.heartbeat.STUCK_AFTER", STUCK_AFTER)
+    monkeypatch.setattr(state, "active_requests", set())
     return Heartbeat(parent_of(live_app))
 
 
