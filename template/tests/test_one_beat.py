@@ -60,7 +60,7 @@ class Queue:
         assert len(senders) == 2
         assert self.senders == sorted(self.senders, key=senders.index)
         second = self.senders.index(senders[1])
-        assert self.times[second] - self.times[second - 1] > 0.2
+        assert self.times[second] - self.times[second - 1] > 0.5
 
 
 class Beats:
@@ -145,8 +145,8 @@ def test_two_beats_for_half_a_minute_then_one_is_killed(
         beats.wait_for_a_standby()
         began, before = time.monotonic(), len(queue.times)
         time.sleep(30)
-        count = len(queue.times) - before
-        assert 1 <= count <= time.monotonic() - began + 1  # fewer on a busy machine
+        queue.wait_for(before + 10)  # later on a busy machine
+        assert len(queue.times) - before <= time.monotonic() - began + 1
         [leader] = beats.leaders()
         os.kill(leader, signal.SIGKILL)
         killed, before = time.time(), len(queue.times)
