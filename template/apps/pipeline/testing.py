@@ -90,14 +90,13 @@ class Worker(TestWorkController):
 
 @contextmanager
 def worker_thread(app: Celery, **options: Any) -> Iterator[None]:
-    """Run a worker in a thread of this process."""
+    """Run a worker in a thread of this process, with the pool solo if `options` name no other."""
     with start_worker(
         app,
-        pool="solo",
         perform_ping_check=False,
         shutdown_timeout=STOP_TIMEOUT,
         WorkController=Worker,
-        **options,
+        **{"pool": "solo"} | options,
     ):
         yield
 

@@ -1,7 +1,6 @@
 """The scheduler that reads the database, to which `sync` writes the declared schedules."""
 
 import heapq
-import logging
 import math
 import time
 from collections.abc import Iterable
@@ -13,54 +12,17 @@ from django.db import DatabaseError, Error, close_old_connections, connection
 from django_celery_beat import schedulers
 from django_celery_beat.models import PeriodicTask
 
-from apps.pipeline.beat import lock
+from apps.pipeline.beat import entries, lock
+from apps.pipeline.beat.clock import CLOCK_SKEW
 from apps.pipeline.beat.crontabs import parse_once
-from apps.pipeline.beat.leader import RETRY_INTERVAL, LeaderMixin, TakenError
+from apps.pipeline.beat.leader import CONFIRM_INTERVAL, RETRY_INTERVAL, LeaderMixin, TakenError
 from apps.pipeline.beat.times import KINDS
 
-logger = logging.getLogger(__name__)
-
 # The library writes the date of the last change after it has saved a row. NOTE_DELAY is the longest
-# time between this date and the row's `date_changed`. The clocks of two machines may differ by
-# CLOCK_SKEW.
+# time between this date and the row's `date_changed`.
 NOTE_DELAY = timedelta(seconds=0.1)
-CLOCK_SKEW = timedelta(seconds=5)
 
 parse_once()
-
-
-class Entry(schedulers.ModelEntry):
-    """A row of the schedule."""
-
-    def __init__(self, model: PeriodicTask, app: Any = None) -> None:
-        try:
-            super().__init__(model, app=app)
-        except Error:
-            raise
-        except Exception as error:
-            # The library skips a row that raises ValueError, and logs nothing. Seen in
-            # django-celery-beat 2.9.0 (not reported yet). Delete this method once it logs it.
-            logger.warning("Skipping schedule %r: %s", model.name, error)
-            raise ValueError(model.name) from error
-
-    def take(self) -> bool:
-        """Save this run. Return False if another Beat has saved it, or if the row was disabled.
-
-        The library does not check this. Seen in django-celery-beat 2.9.0 (django-celery-beat #337).
-        Delete this once fixed.
-        """
-        return self._replace(self.total_run_count - 1, enabled=True)
-
-    def give_back(self) -> None:
-        """Undo `take`. Celery counts a run that was not sent: see LeaderMixin.apply_async.
-
-        Seen in celery 5.7.0 (not reported yet). Delete this once fixed.
-        """
-        self._replace(self.total_run_count + 1)
-
-    def _replace(self, count: int, **conditions: Any) -> bool:
-        rows = PeriodicTask.objects.filter(pk=self.model.pk, total_run_count=count, **conditions)
-        return rows.update(last_run_at=self.last_run_at, total_run_count=self.total_run_count) == 1
 
 
 class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
@@ -72,7 +34,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     `all_as_schedule`, `_entries`, `_read`, `_read_all_at`, `_saved_since` and this `_replace`.
     """
 
-    Entry = Entry
+    Entry = entries.Entry
     outage_errors = (*LeaderMixin.outage_errors, Error)
     _schedule: Any
     _changed_at: datetime | None = None
@@ -149,10 +111,22 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     def _entries(self, rows: Iterable[PeriodicTask]) -> dict[str, Any]:
         entries: dict[str, Any] = {}
         for row in rows:
-            self._watchdog.reset()
+            self._keep_lock()
             with suppress(ValueError):  # it was logged
                 entries[row.name] = self.Entry(row, app=self.app)
         return entries
+
+    def _when(self, *args: Any, **kwargs: Any) -> Any:
+        self._keep_lock()  # Celery calls this for each row
+        return super()._when(*args, **kwargs)  # type: ignore[misc]
+
+    def _keep_lock(self) -> None:
+        """Confirm the lock between two rows. A hundred thousand rows take longer than its lease."""
+        self._watchdog.reset()
+        if time.monotonic() - self._confirmed_at > CONFIRM_INTERVAL:
+            self._confirmed_at = time.monotonic()
+            if not self._lock.hold():
+                raise TakenError
 
     def explain(self, error: Exception) -> str:
         if isinstance(error, DatabaseError) and self._lacks_tables():

@@ -13,11 +13,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from celery.beat import Scheduler, SchedulingError
+from celery.beat import SchedulingError
 from django.conf import settings
 from django_celery_beat.clockedschedule import clocked
 from kombu.exceptions import OperationalError
 
+from apps.pipeline.beat.clock import ClockMixin
 from apps.pipeline.beat.lock import Lock
 from apps.pipeline.beat.once import Once
 from apps.pipeline.beat.shutdown import Shutdown
@@ -40,7 +41,7 @@ class TakenError(Exception):
     """This Beat must not send the entry: another Beat took it or leads, or it was removed."""
 
 
-class LeaderMixin(Scheduler):
+class LeaderMixin(ClockMixin):
     """Mixin for a scheduler: send tasks only while it holds the lock, and write a heartbeat.
 
     The heartbeat stops while broker, database or lock do not answer. With the libraries' schedulers

@@ -42,7 +42,7 @@ class Batch:
         # SQLite reuses the primary key of a row that was rolled back, so compare ids of tasks too.
         ids = [message.task_id for message in messages]
         found = publishing.rows_of(messages).filter(task_id__in=ids)
-        mine = publishing.claim(found.filter(due_at__lte=timezone.now() + GRACE_PERIOD))
+        mine = publishing.claim(found.filter(due_at__lte=publishing.after(GRACE_PERIOD, found.db)))
         kept = {message.pk for message in mine}
         return [row for row in rows if row[0].pk in kept]
 
@@ -63,7 +63,7 @@ class Batch:
                 first.setdefault(message.key, message.pk)
         earlier = Message.objects.using(self.alias)
         blocked = {key for key, pk in first.items() if earlier.filter(key=key, pk__lt=pk).exists()}
-        publishing.update([row for row, _ in rows if row.key in blocked], due_at=timezone.now())
+        publishing.update([row for row, _ in rows if row.key in blocked])
         return [row for row in rows if row[0].key not in blocked]
 
 

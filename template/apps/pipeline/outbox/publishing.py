@@ -10,12 +10,13 @@ from typing import Any
 from celery import Celery
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker.errors import short_reason
 from apps.pipeline.outbox.direct import directly
-from apps.pipeline.outbox.models import Message
+from apps.pipeline.outbox.models import GRACE_PERIOD, Message
 from apps.pipeline.outbox.record import ExpiredError, Record
 
 logger = logging.getLogger(__name__)
@@ -32,13 +33,24 @@ _paused_until = 0.0
 
 def keep(record: Record, name: str, alias: str, error: Exception) -> None:
     """Store a message that the broker did not accept."""
-    create(record, name, alias, last_error=_words(error), due_at=timezone.now() + RETRY_DELAY)
+    create(record, name, alias, RETRY_DELAY, last_error=_words(error))
 
 
-def create(record: Record, name: str, alias: str, **fields: Any) -> Message:
-    fields |= {"key": record.key, "record": record.dumps()}
+def create(
+    record: Record, name: str, alias: str, delay: timedelta = GRACE_PERIOD, **fields: Any
+) -> Message:
+    fields |= {"key": record.key, "record": record.dumps(), "due_at": after(delay, alias)}
     rows = Message.objects.using(alias)
     return rows.create(task_id=record.headers["id"], name=name, **fields)
+
+
+def after(delay: timedelta, alias: str) -> Any:
+    """The time after this delay, by the clock of PostgreSQL, or of this machine.
+
+    MySQL's clock depends on the time zone of a session.
+    """
+    is_postgresql = transaction.get_connection(alias).vendor == "postgresql"
+    return (Now() if is_postgresql else timezone.now()) + delay
 
 
 def claim(rows: "QuerySet[Message]") -> list[Message]:
@@ -46,7 +58,7 @@ def claim(rows: "QuerySet[Message]") -> list[Message]:
     with transaction.atomic(using=rows.db):
         skips = transaction.get_connection(rows.db).features.has_select_for_update_skip_locked
         found = list(rows.select_for_update(skip_locked=skips).order_by("pk")[:BATCH])
-        update(found, due_at=timezone.now() + CLAIM_TIME)
+        update(found, CLAIM_TIME)
     return found
 
 
@@ -54,7 +66,7 @@ def due(alias: str) -> "QuerySet[Message]":
     """The messages that may be sent now. A message waits for earlier ones with the same key."""
     rows = Message.objects.using(alias)
     earlier = rows.filter(key=OuterRef("key"), pk__lt=OuterRef("pk"))
-    return rows.filter(Q(key="") | ~Exists(earlier), due_at__lte=timezone.now())
+    return rows.filter(Q(key="") | ~Exists(earlier), due_at__lte=after(timedelta(0), alias))
 
 
 def send(
@@ -76,10 +88,10 @@ def send(
     except OperationalError as error:
         pause()
         logger.warning("%s waits in the outbox: %s", waiting[0][0], _words(error))
-        update([waiting.pop(0)[0]], last_error=_words(error), due_at=timezone.now() + RETRY_DELAY)
+        update([waiting.pop(0)[0]], RETRY_DELAY, last_error=_words(error))
     finally:
         _delete(sent)
-        update([message for message, _ in waiting], due_at=timezone.now())
+        update([message for message, _ in waiting])
 
 
 def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bool:
@@ -102,7 +114,7 @@ def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bo
 def refuse(message: Message, error: Exception) -> None:
     """Log that a message cannot be sent, and leave it in the outbox for a later attempt."""
     logger.error("%s cannot be sent", message, exc_info=error)
-    update([message], last_error=_words(error), due_at=timezone.now() + 6 * RETRY_DELAY)
+    update([message], 6 * RETRY_DELAY, last_error=_words(error))
 
 
 def drop_expired(app: Celery, record: Record, name: str) -> None:
@@ -115,9 +127,11 @@ def drop_expired(app: Celery, record: Record, name: str) -> None:
             app.backend.mark_as_revoked(task_id, "expired", store_result=True)
 
 
-def update(messages: list[Message], **fields: Any) -> None:
+def update(messages: list[Message], delay: timedelta = timedelta(0), **fields: Any) -> None:
+    """Make the messages due after this delay."""
     if messages:
-        rows_of(messages).update(**fields)
+        rows = rows_of(messages)
+        rows.update(due_at=after(delay, rows.db), **fields)
 
 
 def _delete(messages: list[Message]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -148,7 +149,7 @@ class TestLeader:
 
     def make_due(self, scheduler: PersistentScheduler) -> None:
         scheduler.tick()
-        scheduler.schedule["Knead"].last_run_at = timezone.now() - timedelta(hours=2)
+        scheduler.schedule["Knead"].last_run_at = scheduler.app.now() - timedelta(hours=2)
         scheduler._heap = None
 
     def test_the_leader_sends_each_due_task_once(
@@ -242,6 +243,32 @@ class TestLeader:
         scheduler.max_interval = 300
         scheduler.app.conf.beat_schedule = {}
         assert scheduler.tick() <= leader.CONFIRM_INTERVAL
+
+    @pytest.mark.parametrize("restarted", [False, True])
+    def test_tasks_are_sent_after_a_clock_that_was_ahead_is_corrected(
+        self,
+        scheduler: PersistentScheduler,
+        sent: FakeProducer,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        restarted: bool,
+    ) -> None:
+        ahead = SimpleNamespace(
+            time=lambda: clock.time.timestamp(), monotonic=lambda: NOON.timestamp()
+        )
+        monkeypatch.setattr("apps.pipeline.beat.clock.time", ahead)
+        monkeypatch.setattr(Celery, "now", lambda _: clock.time)  # of an entry from the store, too
+        clock.time = NOON + timedelta(days=1)
+        self.make_due(scheduler)
+        tick(scheduler)
+        clock.time = NOON
+        if restarted:
+            scheduler._discard_schedule()
+        tick(scheduler)
+        assert sent == ["bakery.knead"]
+        clock.time = NOON + timedelta(hours=1)
+        tick(scheduler)
+        assert sent == ["bakery.knead"] * 2
 
     def test_close_releases_the_lock_and_removes_the_heartbeat(
         self, scheduler: PersistentScheduler, lock: FakeLock
@@ -541,6 +568,31 @@ class TestDatabaseScheduler:
         type(self.row()).objects.filter(name="Knead").update(args="[3]", date_changed=before)
         assert "Bake" not in self.read(leading, monkeypatch)
         assert leading.schedule["Knead"].args == [3]
+
+    @pytest.mark.parametrize("loses", [False, True])
+    def test_the_lock_is_confirmed_while_many_rows_are_read(
+        self,
+        make: Any,
+        lock: FakeLock,
+        sent: FakeProducer,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        loses: bool,
+    ) -> None:
+        held: list[bool] = []
+
+        def hold() -> bool:
+            held.append(not (loses and held))
+            return held[-1]
+
+        monkeypatch.setattr(lock, "hold", hold)
+        monkeypatch.setattr("apps.pipeline.beat.database.CONFIRM_INTERVAL", -1)  # at each row
+        scheduler = make()
+        scheduler.tick()
+        if loses:
+            assert (held, sent) == ([True, False], [])
+        else:  # at the start of the tick, when a row is read, and when it gets its place
+            assert len(held) > 2 * len(scheduler.schedule)
 
     def test_many_due_rows_take_one_query_each(
         self, leading: Any, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ from celery.app.backends import BACKEND_ALIASES
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.db import DatabaseError, connection, connections, transaction
+from django.db.models.functions import Now
 from django.template.loader import render_to_string
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -192,6 +193,21 @@ class TestCommit:
         assert Message.objects.count() == 2
         relay(app, seconds=TIMEOUT)  # the second does not wait until its 10 seconds are over
         assert Message.objects.get(due_at__gt=timezone.now()).key == "a"
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="this needs PostgreSQL's clock")
+    def test_a_beat_whose_clock_is_ahead_does_not_send_a_new_task(
+        self, app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("apps.pipeline.outbox.batch.Batch.publish", lambda *_: None)
+        with transaction.atomic():
+            ping.delay()
+        later = timezone.now() + timedelta(hours=1)
+        monkeypatch.setattr(timezone, "now", lambda: later)
+        relay(app, seconds=TIMEOUT)
+        assert queued(app) == []
+        Message.objects.update(due_at=Now())
+        relay(app, seconds=TIMEOUT)
+        assert len(queued(app)) == 1
 
     def test_a_task_with_an_order_needs_one_connection(
         self, app: Celery, monkeypatch: pytest.MonkeyPatch

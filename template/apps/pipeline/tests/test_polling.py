@@ -65,6 +65,27 @@ def test_a_push_to_a_busy_worker_does_not_close_its_connection(
         assert hearing.wait_for_messages() == ["hello"]
 
 
+def test_a_user_without_push_messages_looks_at_the_queues_and_stays_connected(
+    broker_url: str, connection: Connection, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = ["on", "nopass", "~*", "&*", "+@all", "-client|tracking"]
+    redis.execute_command("ACL SETUSER", "looker", *rules)  # type: ignore[no-untyped-call]
+    try:
+        with Connection(broker_url.replace("//", "//looker:none@")) as limited:
+            looking = OneByOneConsumer(limited)
+            looking.wait(lambda: looking.channel.phase == looking.channel.SLEEPING)
+            sock = looking.channel.client.connection._sock
+            for count in (1, 2):
+                send(connection)
+                assert looking.wait_for_messages(count) == ["hello"] * count
+                looking.messages[-1].ack()
+            assert looking.channel.client.connection._sock is sock
+    finally:
+        redis.acl_deluser("looker")
+    [warning] = [one for one in caplog.messages if "Idle workers ask Redis every 0.5 s" in one]
+    assert "permission" in warning
+
+
 def test_a_partly_read_answer_is_not_read_as_the_next_answer(
     connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -399,6 +399,34 @@ def test_a_tag_that_is_added_meanwhile_is_not_forgotten(
     assert unacked.to_return == {"new": 0.0}
 
 
+def test_what_takes_long_to_repeat_is_left_for_the_next_call(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that renews the lease must not wait for it, nor the event loop."""
+    consumer = ReceivingConsumer(connection, QUEUE)
+    consumer.consumer.qos(prefetch_count=3)
+    for number in range(3):
+        send(connection, str(number))
+    consumer.payloads(3)
+    channel: Any = connection.default_channel
+    unacked.return_to_queue(*[tag.decode() for tag in client_of(connection).hkeys("unacked")])
+    monkeypatch.setattr(unacked, "BATCH", 1)
+    returning = type(channel.qos)._return
+
+    def slow(*args: Any) -> Any:
+        monkeypatch.setattr(time, "monotonic", lambda: float("inf"))
+        return returning(*args)
+
+    monkeypatch.setattr(type(channel.qos), "_return", slow)
+    channel.qos.repeat_failed()
+    assert len(unacked.to_return) == 2
+    monkeypatch.undo()
+    channel.qos.repeat_failed()
+    assert not unacked.to_return
+    with connect(str(connection.as_uri())) as other:
+        assert found(other) == ["0", "1", "2"]
+
+
 def test_a_record_that_cannot_be_read_does_not_keep_others_from_returning(
     connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -413,14 +441,18 @@ def test_a_record_that_cannot_be_read_does_not_keep_others_from_returning(
     assert "Message bad stays unacknowledged" in caplog.text
 
 
+@pytest.mark.parametrize("queues", [[], [None]], ids=["unknown key", "no key"])
 def test_a_message_without_a_queue_to_return_to_stays_recorded(
-    broker_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    broker_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    queues: list[None],
 ) -> None:
     with connect(broker_url) as connection:
         send(connection, "hello")
         message: Any = QUEUE(connection.default_channel).get()
         with monkeypatch.context() as patched:
-            patched.setattr(Channel, "_lookup", lambda *_: [])
+            patched.setattr(Channel, "_lookup", lambda *_: queues)
             message.requeue()
         assert len(unacknowledged(connection)) == 1
         assert "no queue has its routing key" in caplog.text

@@ -19,7 +19,7 @@ import pytest
 from billiard.connection import Connection as BilliardConnection
 from celery import Celery
 from celery.app.control import Inspect
-from celery.concurrency import asynpool, solo
+from celery.concurrency import asynpool, prefork, solo
 from celery.signals import celeryd_after_setup
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
@@ -35,10 +35,11 @@ from redis import Redis
 from apps.pipeline.broker import consumers as recorded
 from apps.pipeline.broker import queues
 from apps.pipeline.broker.queues import UNKNOWN_QUEUE
-from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis import acks, unacked
 from apps.pipeline.broker.redis.server import has_subscribers
 from apps.pipeline.liveness import heartbeat
 from apps.pipeline.tasks import ping
+from apps.pipeline.testing import worker_thread
 from apps.pipeline.worker import answer
 from apps.pipeline.worker import consumer as consumers
 from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, waiting_messages
@@ -457,7 +458,7 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
         timer = Timer()
         pause = timer.call_after(1000, print, (paused.message, 1))
         consumer.__dict__ |= {"controller": None, "task_buckets": buckets, "timer": timer}
-        consumer.__dict__ |= {"pool": None, "pauses": [pause]}
+        consumer.__dict__ |= {"pool": object.__new__(prefork.TaskPool), "pauses": [pause]}
         consumer.on_close()
         assert pause.canceled
         with live_app.connection_for_read() as another:
@@ -465,6 +466,49 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
             ids = {bound.get().headers["id"] for _ in range(2)}
             assert ids == {one.message.headers["id"] for one in (waits, paused)}
             assert bound.get() is None
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
+def test_tasks_that_wait_in_a_pool_of_threads_run_once_if_the_connection_is_lost(
+    live_app: Celery, broker_url: str
+) -> None:
+    """Nothing can remove a task from the pool, so its message must not return to the queue."""
+    runs: list[int] = []
+    may_end = threading.Event()
+
+    @live_app.task(name="shop.pack")
+    def pack(number: int) -> None:
+        runs.append(number)
+        may_end.wait(WAIT_TIMEOUT)
+
+    with (
+        Redis.from_url(broker_url) as client,
+        worker_thread(live_app, pool="threads", concurrency=1, prefetch_multiplier=4),
+    ):
+        for number in range(4):
+            pack.delay(number)
+        wait_until(lambda: client.hlen("unacked") == 4 and runs)
+        before = client.info("stats")["total_connections_received"]
+        client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: client.info("stats")["total_connections_received"] > before + 1)
+        may_end.set()
+        wait_until(lambda: len(runs) >= 4 and not client.hlen("unacked"))
+        assert not client.llen(live_app.conf.task_default_queue)
+    assert runs == [0, 1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
+def test_a_message_is_acknowledged_again_if_redis_lost_its_last_writes(
+    live_worker: Celery, broker_url: str
+) -> None:
+    ping.delay().get(timeout=WAIT_TIMEOUT)
+    with Redis.from_url(broker_url) as client:
+        wait_until(lambda: acks.recent and not client.hlen("unacked"))
+        client.zadd("unacked_index", {acks.recent[-1]: time.time()})
+        client.hset("unacked", acks.recent[-1], "[{}, '', '']")
+        client.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: not client.hlen("unacked"))
+        assert not client.llen(live_worker.conf.task_default_queue)
 
 
 def test_a_worker_whose_pool_does_not_stop_is_ended() -> None:

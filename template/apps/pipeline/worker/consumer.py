@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.concurrency import prefork
 from celery.exceptions import WorkerShutdown
 from celery.worker import consumer, state
 from django.apps import apps
@@ -12,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker import queues
 from apps.pipeline.broker.redis.server import unsupported
-from apps.pipeline.broker.redis.transport import keep_started, return_unstarted
+from apps.pipeline.broker.redis.transport import keep_started, repeat_recent, return_unstarted
 from apps.pipeline.logs import ids
 from apps.pipeline.worker.mingle import skip_if_alone
 from apps.pipeline.worker.timeouts import RETRY_POLICY
@@ -56,9 +57,16 @@ class Consumer(consumer.Consumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         # Kombu would return the messages of running tasks, and these would run twice. Seen in kombu
         # 5.7.0 (not reported yet). Delete this method once fixed.
-        for request in [*state.active_requests]:
+        for request in self._continuing():
             keep_started(request.message)
+        repeat_recent()
         super().on_connection_error_after_connected(exc)
+
+    def _continuing(self) -> set[Any]:
+        """The requests whose tasks run, or will run: only prefork can drop a task that waits."""
+        if isinstance(self.pool, prefork.TaskPool):
+            return {*state.active_requests}
+        return {*state.active_requests, *state.reserved_requests}
 
     def on_close(self) -> None:
         # When Celery loses the connection, it drops the tasks that it has not started. On Redis
@@ -67,7 +75,7 @@ class Consumer(consumer.Consumer):
         waiting = {*state.reserved_requests, *state.scheduled_requests}  # type: ignore[attr-defined]
         limited = [bucket.contents for bucket in self.task_buckets.values() if bucket]
         waiting |= {request for contents in limited for request, _ in contents}
-        for request in waiting - {*state.active_requests}:
+        for request in waiting - self._continuing():
             return_unstarted(request.message)
         for pause in self.pauses:
             return_unstarted(pause.args[0])

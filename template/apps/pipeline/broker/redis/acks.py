@@ -6,6 +6,7 @@ worker does not wait for the answer to an acknowledgement. Kombu sends five comm
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 # 5.7.0 (not reported yet). Delete this once fixed: see `to_return`.
 to_acknowledge: set[str] = set()
 
+# The last delivery tags that were acknowledged: see `transport.repeat_recent`.
+recent: deque[str] = deque(maxlen=10_000)
+
 
 class AcknowledgeMixin(kombu.QoS):
     """Mixin: collect acknowledgements until the next tick of the event loop."""
@@ -33,6 +37,7 @@ class AcknowledgeMixin(kombu.QoS):
         self.collected: list[str] = []  # delivery tags
 
     def ack(self, delivery_tag: str) -> None:
+        recent.append(delivery_tag)
         if self._is_in_loop():
             self.collected.append(delivery_tag)
         else:

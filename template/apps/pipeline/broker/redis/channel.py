@@ -57,7 +57,7 @@ class AtomicTakeMixin(PollingMixin):
             payload["headers"]["redelivered"] = True
             payload["properties"]["delivery_info"]["redelivered"] = True
         priority = self._get_message_priority(payload, reverse=False)
-        queues = queues_of[exchange, routing_key]
+        queues = filter(None, queues_of[exchange, routing_key])  # kombu's default is None
         return payload, [self._q_for_pri(queue, priority) for queue in queues]
 
     def basic_consume(self: Any, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ wakes the next worker.
 """
 
 import functools
+import logging
 import time
 from collections.abc import Sequence
 from hashlib import sha1
@@ -15,15 +16,20 @@ from typing import Any
 from uuid import uuid4
 
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from apps.pipeline.broker.redis import lease, scripts, unacked
+
+logger = logging.getLogger(__name__)
 
 MAX_MESSAGES = 100  # messages in one step, because Redis answers no other client meanwhile
 WATCHERS = 1  # the number of idle workers that watch the same queues
 
 # Seconds after which a worker no longer counts as a watcher, unless it looks at the queues again.
 WATCH_TIME = 3
+
+# Seconds between two looks at the queues, if Redis refuses to send push messages.
+LOOK_INTERVAL = 0.5
 
 
 @functools.cache
@@ -51,6 +57,8 @@ class PollingMixin:
     phase = IDLE
     next_phase = TAKING
     tracks = False  # whether Redis can send push messages
+    may_track = True  # False after Redis has refused to send them
+    sleep_time = 0.0  # seconds to wait in a command
     offered: set[str]  # delivery tags in the command that was sent to Redis
     acknowledging: list[str]  # delivery tags that the same command acknowledges
     unrecorded: set[str]  # queues whose messages need no acknowledgement
@@ -95,7 +103,7 @@ class PollingMixin:
             commands = [["CLIENT", "TRACKING", "ON"], ["EXISTS", *names]]
         elif self.phase == self.SLEEPING:
             _, wake = watch_keys(frozenset(self._lists(queues)))
-            commands = [["BLPOP", self.full_name(wake), self.brpop_timeout]]
+            commands = [["BLPOP", self.full_name(wake), self.sleep_time]]
         else:
             self.repeat_unanswered()
             room = min(self.qos.can_consume_max_estimate() or 1, MAX_MESSAGES)
@@ -143,12 +151,17 @@ class PollingMixin:
             taken, may_watch = connection.read_response(**options)
             self.offered, self.acknowledging = set(), []
             if not taken:
-                self.next_phase = self.LOOKING if may_watch else self.SLEEPING
+                self.next_phase = self.LOOKING if may_watch and self.may_track else self.SLEEPING
+                self.sleep_time = LOOK_INTERVAL if may_watch else self.brpop_timeout
             return taken
         if phase == self.LOOKING:
-            connection.read_response(**options)  # CLIENT TRACKING
+            try:
+                connection.read_response(**options)  # CLIENT TRACKING
+            except ResponseError as error:
+                self.tracks = self.may_track = False
+                logger.warning("Idle workers ask Redis every %s s: %s", LOOK_INTERVAL, error)
             some = connection.read_response(**options)  # EXISTS
-            if not (some or connection.can_read(timeout=0)):
+            if self.tracks and not (some or connection.can_read(timeout=0)):
                 self.phase = self.WATCHING
         else:
             connection.read_response(push_request=phase == self.WATCHING, **options)

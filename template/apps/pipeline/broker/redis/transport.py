@@ -6,7 +6,7 @@ from typing import Any
 
 from kombu.transport import redis as kombu
 
-from apps.pipeline.broker.redis import unacked
+from apps.pipeline.broker.redis import acks, unacked
 from apps.pipeline.broker.redis.channel import AtomicTakeMixin
 from apps.pipeline.broker.redis.clients import ChannelClientMixin, TransportClientMixin
 
@@ -80,6 +80,15 @@ def return_unstarted(message: Any) -> None:
     """
     if isinstance(message.channel, AtomicTakeMixin):
         unacked.return_to_queue(message.delivery_tag)
+
+
+def repeat_recent() -> None:
+    """Acknowledge the last messages again on the next connection.
+
+    A Redis that fails over can lose its last writes. The records of messages that were acknowledged
+    then come back, and without this stay until the worker stops, and their tasks run again.
+    """
+    acks.to_acknowledge.update(acks.recent)
 
 
 def keep_started(message: Any) -> None:

@@ -24,7 +24,7 @@ UNDECODABLE = "undecodable-messages"
 SEARCH_TIME = 60
 
 # The number of messages that are returned in one step, and the seconds for which a worker returns
-# messages of other workers before it continues with its own.
+# messages before it continues with others.
 BATCH = 200
 RETURN_TIME = 1
 
@@ -179,13 +179,19 @@ class QoS(AcknowledgeMixin):
         return restored
 
     def repeat_failed(self) -> None:
-        """Repeat the commands that failed on a lost connection. Raises connection errors."""
+        """Repeat the commands that failed on a lost connection. Raises connection errors.
+
+        What takes longer than RETURN_TIME is left for the next call.
+        """
         if tags := [*to_acknowledge]:
             self.remove_records(tags)
             to_acknowledge.difference_update(tags)
-        returned = dict(to_return)  # another thread may add to it
+        waiting = [*reversed(dict(to_return).items())]  # another thread may add to it
+        deadline = time.monotonic() + RETURN_TIME
         with self.channel.conn_or_acquire() as redis:
-            found = set(self._return([*reversed(returned)], redis))
-        for tag, until in returned.items():
-            if (tag in found or time.monotonic() > until) and to_return.get(tag) == until:
-                to_return.pop(tag, None)
+            while waiting and time.monotonic() < deadline:
+                batch, waiting = waiting[:BATCH], waiting[BATCH:]
+                found = set(self._return([tag for tag, _ in batch], redis))
+                for tag, until in batch:
+                    if (tag in found or time.monotonic() > until) and to_return.get(tag) == until:
+                        to_return.pop(tag, None)
