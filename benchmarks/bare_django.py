@@ -40,9 +40,9 @@ def ping():
 """
 
 
-def start_project(directory: Path) -> None:
+def start_project(directory: Path, python: str = sys.executable) -> None:
     directory.mkdir()
-    command = [sys.executable, "-m", "django", "startproject", "shop", str(directory)]
+    command = [python, "-m", "django", "startproject", "shop", str(directory)]
     subprocess.run(command, check=True)
     package = directory / "shop"
     with (package / "settings.py").open("a") as settings:

@@ -30,6 +30,7 @@ WORKER_STEPS = (
     "apps.pipeline.worker.lease:Lease",
     "apps.pipeline.worker.shutdown:SoftShutdown",
     "apps.pipeline.worker.results:PartialResults",
+    "apps.pipeline.worker.writers:KnownWriters",
 )
 CONSUMER_STEPS = ("apps.pipeline.worker.heartbeat:Heartbeat",)
 

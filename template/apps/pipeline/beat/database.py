@@ -52,12 +52,16 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         return super()._lead()
 
     def read_changes(self) -> None:
-        # The library swallows database errors, and logs a traceback at each tick. Seen in
-        # django-celery-beat 2.9.0 (not reported yet). Once fixed, only read the changes.
-        close_old_connections()
+        # The library connects to the database in each tick. It swallows database errors, and logs a
+        # traceback. Seen in django-celery-beat 2.9.0 (not reported yet). Once fixed, only read the
+        # changes.
         changed_at = self.Changes.last_change()
         if self.leads:
             self._read(changed_at)
+
+    def _discard_schedule(self) -> None:
+        super()._discard_schedule()
+        close_old_connections()  # one of them may be lost
 
     @property
     def schedule(self) -> Any:  # type: ignore[override]

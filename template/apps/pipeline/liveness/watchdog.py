@@ -36,7 +36,7 @@ class Watchdog:
         self._stopped.set()
 
     def _watch(self) -> None:
-        pause = min(1, self.limit / 4)
+        pause = min(5, self.limit / 4)
         while not self._stopped.wait(pause):
             self._since_reset += pause
             if self._since_reset > self.limit:

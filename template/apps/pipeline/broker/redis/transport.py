@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from kombu.transport import redis as kombu
@@ -27,6 +28,21 @@ class Poller(kombu.MultiChannelPoller):
     _channels: set[Any]
     restored_at = 0.0
     thread: int | None = None  # of the event loop
+    loop: Any = None
+    on_readable: Any = None
+
+    @property
+    def fds(self) -> Iterable[int]:
+        """The sockets that the event loop has to add. Kombu adds all of them again in each tick.
+
+        Seen in kombu 5.7.0 (not reported yet). Delete this and `register_with_event_loop` once
+        fixed.
+        """
+        fds: Iterable[int] = super().fds
+        if self.loop is None:
+            return fds
+        readers = self.loop.readers
+        return [fd for fd in fds if readers.get(fd) != (self.on_readable, (fd,))]
 
     def on_poll_start(self) -> None:
         self.thread = threading.get_ident()
@@ -62,6 +78,10 @@ class TransportMixin(TransportClientMixin):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
+
+    def register_with_event_loop(self: Any, connection: Any, loop: Any) -> None:
+        self.cycle.loop, self.cycle.on_readable = loop, self.on_readable
+        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
 
 
 class Transport(TransportMixin, kombu.Transport):
