@@ -29,7 +29,7 @@ class Poller(kombu.MultiChannelPoller):
     restored_at = 0.0
     thread: int | None = None  # of the event loop
     loop: Any = None
-    on_readable: Any = None
+    read: Any = None
 
     @property
     def fds(self) -> Iterable[int]:
@@ -42,7 +42,7 @@ class Poller(kombu.MultiChannelPoller):
         if self.loop is None:
             return fds
         readers = self.loop.readers
-        return [fd for fd in fds if readers.get(fd) != (self.on_readable, (fd,))]
+        return [fd for fd in fds if readers.get(fd) != (self.read, (fd,))]
 
     def on_poll_start(self) -> None:
         self.thread = threading.get_ident()
@@ -80,7 +80,7 @@ class TransportMixin(TransportClientMixin):
         self.cycle = Poller()
 
     def register_with_event_loop(self: Any, connection: Any, loop: Any) -> None:
-        self.cycle.loop, self.cycle.on_readable = loop, self.on_readable
+        self.cycle.loop, self.cycle.read = loop, self.on_readable
         super().register_with_event_loop(connection, loop)  # type: ignore[misc]
 
 
