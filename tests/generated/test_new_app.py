@@ -49,6 +49,18 @@ def test_the_first_migration_follows_the_model(app: Path) -> None:
     assert "No changes" in makemigrations(app)
 
 
+def test_a_migration_on_which_another_app_depends_stays(app: Path) -> None:
+    project = app.parents[1]
+    users = app.parent / "users/models.py"
+    field = "item = models.ForeignKey('catalog.Item', models.CASCADE, null=True)"
+    users.write_text(f"from django.db import models\n{users.read_text()}\n    {field}\n")
+    replace(app / "models.py", "decimal_places=2)", "decimal_places=2, default=0)")
+    run(project, "just", "manage", "makemigrations", "users")
+    assert "+ Add field price to item" in makemigrations(app)
+    assert migrations(app) == ["0001_initial.py", "0002_item_price.py"]
+    assert "No changes" in makemigrations(app)
+
+
 def test_a_model_of_another_name_takes_its_place(app: Path) -> None:
     replace(app / "models.py", "decimal_places=2)", "decimal_places=2, default=0)")
     for file in {*app.rglob("*.py")} - {*app.glob("migrations/*.py")}:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from importlib import import_module
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from celery import current_app
@@ -102,9 +102,12 @@ def import_tasks() -> None:
         current_app.loader.import_task_module(module)
 
 
-def unknown_task(path: str) -> str | None:
+def unknown_task(path: Any) -> str | None:
     """The error if no task is registered under this path, with similar names; else None."""
     import_tasks()
+    if not isinstance(path, str):
+        name = getattr(path, "name", "apps.shop.tasks.pack")
+        return f"`task` is not the path of a task, which is a text: {name!r}, for example."
     if path in current_app.tasks:
         return None
     near = get_close_matches(path, current_app.tasks.keys())

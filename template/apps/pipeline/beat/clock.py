@@ -2,7 +2,7 @@
 
 import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery.beat import Scheduler
@@ -31,16 +31,22 @@ class ClockMixin(Scheduler):
         self._offset = offset
         return super().tick(*args, **kwargs)
 
+    def correct_last_runs(self, entries: list[Any], now: datetime) -> None:
+        """Count the last runs of these entries as now."""
+        for entry in entries:
+            entry.last_run_at = now
+
     def populate_heap(self, *args: Any, **kwargs: Any) -> None:
         ahead: list[Any] = []
+        now = maybe_make_aware(self.app.now())
         entry: Any
         for entry in self.schedule.values():
-            now, last = (maybe_make_aware(at) for at in (entry.default_now(), entry.last_run_at))
             # A schedule that runs once compares the last run with its time, and would run again.
-            if last > now + CLOCK_SKEW and not isinstance(entry.schedule, clocked):
+            is_ahead = maybe_make_aware(entry.last_run_at) > now + CLOCK_SKEW
+            if is_ahead and not isinstance(entry.schedule, clocked):
                 ahead.append(entry)
-                entry.last_run_at = now
         if ahead:
             text = "Counting the last run of %d schedules as now, because it is in the future: %s"
             logger.warning(text, len(ahead), ahead[0].name)
+            self.correct_last_runs(ahead, now)
         super().populate_heap(*args, **kwargs)

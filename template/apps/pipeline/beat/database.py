@@ -1,7 +1,6 @@
 """The scheduler that reads the database, to which `sync` writes the declared schedules."""
 
 import heapq
-import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, Error, close_old_connections, connection
+from django.db.models import Count, Max
 from django_celery_beat import schedulers
 from django_celery_beat.models import PeriodicTask
 
@@ -31,15 +31,17 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     It reads only the rows that changed. The library reads all rows again after each change and
     every five minutes, and compares all rows at each tick. Seen in django-celery-beat 2.9.0
     (django-celery-beat #454, #675, #786). Once fixed, delete `schedule`, `schedules_equal`,
-    `all_as_schedule`, `_entries`, `_read`, `_read_all_at`, `_saved_since` and this `_replace`.
+    `all_as_schedule`, `_entries`, `_read`, `_differs`, `_saved_since` and this `_replace`.
     """
 
     Entry = entries.Entry
     outage_errors = (*LeaderMixin.outage_errors, Error)
     _schedule: Any
+    _finalize: Any
     _changed_at: datetime | None = None
     _confirmed_at = 0.0
-    _read_all_at: float | None = None  # when to read all rows, if only some were read
+    _compared_at = 0.0
+    _rows: Any = None  # a summary of the rows when all were read; None if some were read later
 
     def new_lock(self) -> lock.Lock:
         return lock.for_database()
@@ -59,6 +61,16 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         if self.leads:
             self._read(changed_at)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # It would keep each scheduler in memory, and the page creates some. `close` calls `sync`.
+        self._finalize.cancel()
+
+    def correct_last_runs(self, entries: list[Any], now: datetime) -> None:
+        super().correct_last_runs(entries, now)
+        ahead = PeriodicTask.objects.filter(last_run_at__gt=now + CLOCK_SKEW, clocked=None)
+        ahead.update(last_run_at=now)
+
     def _discard_schedule(self) -> None:
         super()._discard_schedule()
         close_old_connections()  # one of them may be lost
@@ -71,22 +83,32 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         return True  # if the schedule has changed, `_heap` is None
 
     def all_as_schedule(self) -> dict[str, Any]:
-        self._read_all_at = None
+        self._compared_at, self._rows = time.monotonic(), self._summary()
         return self._entries(self.enabled_models())
 
     def _read(self, changed_at: datetime | None) -> None:
         """Read the rows that were saved since the last change, or all if none of them explains it.
 
-        `QuerySet.update` gives a row no new date, nor does a change of its crontab or interval. If
-        such a change came together with a saved row, it is found five minutes later.
+        `QuerySet.update` and `bulk_create` note no change, and the change of a crontab or interval
+        can come together with a saved row. These are found within five minutes: see `_differs`.
         """
         last, self._changed_at = self._changed_at, changed_at
         if changed_at != last and (rows := self._saved_since(last, changed_at)):
             self._replace(rows)
-            if self._read_all_at is None:
-                self._read_all_at = time.monotonic() + schedulers.SCHEDULE_SYNC_MAX_INTERVAL
-        elif changed_at != last or time.monotonic() > (self._read_all_at or math.inf):
+            self._rows = None
+        elif changed_at != last or self._differs():
             self._initial_read, self._heap = True, None
+
+    def _differs(self) -> bool:
+        """Whether rows may have changed that were not read. Look every five minutes."""
+        if time.monotonic() < self._compared_at + schedulers.SCHEDULE_SYNC_MAX_INTERVAL:
+            return False
+        self._compared_at = time.monotonic()
+        return bool(self._rows != self._summary())
+
+    def _summary(self) -> Any:
+        rows = self.Model.objects.enabled()
+        return rows.aggregate(Count("pk"), Max("pk"), Max("date_changed"))
 
     def _saved_since(
         self, last: datetime | None, changed_at: datetime | None
@@ -162,6 +184,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
 
     def reserve(self, entry: Any) -> Any:
         taken = super().reserve(entry)
+        self._schedule[taken.name] = taken  # the library puts it only into the heap
         self._dirty.discard(taken.name)
         if not taken.take():
             raise TakenError

@@ -92,7 +92,7 @@ def _owned() -> dict[str, "PeriodicTask"]:
     from django_celery_beat.models import PeriodicTask
 
     owned: dict[str, PeriodicTask] = {}
-    marked = PeriodicTask.objects.filter(headers__contains=MARK)
+    marked = PeriodicTask.objects.using(DEFAULT_DB_ALIAS).filter(headers__contains=MARK)
     for row in marked.select_related(*KINDS).order_by("pk"):
         name = _headers(row).get(MARK)
         if isinstance(name, str) and owned.setdefault(name, row) is not row:
@@ -122,7 +122,8 @@ def _names_in_use(names: Collection[str]) -> dict[str, int]:
     """The keys of the rows that have these names. MySQL also finds a name in another case."""
     from django_celery_beat.models import PeriodicTask
 
-    found = PeriodicTask.objects.filter(name__in=names).values_list("name", "pk")
+    rows = PeriodicTask.objects.using(DEFAULT_DB_ALIAS).filter(name__in=names)
+    found = rows.values_list("name", "pk")
     return {name if name in names else name.casefold(): pk for name, pk in found}
 
 
@@ -132,9 +133,10 @@ def _write(
     """Write rows with few queries. A row's `save` takes five queries or more."""
     from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
+    table = PeriodicTask.objects.using(DEFAULT_DB_ALIAS)
     for fields, rows in updated.items():  # Beat may write the other fields
-        PeriodicTask.objects.bulk_update(rows, [*fields, "date_changed"])
-    PeriodicTask.objects.bulk_create(added)
+        table.bulk_update(rows, [*fields, "date_changed"])
+    table.bulk_create(added)
     if added or updated:
         PeriodicTasks.update_changed()
 

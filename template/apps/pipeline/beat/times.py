@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
 from apps.pipeline.schedules import Crontab, Solar
@@ -47,7 +48,7 @@ def _fields(time: object) -> tuple[str, dict[str, Any]]:
             place = {axis: round(getattr(time, axis), 6) for axis in ("latitude", "longitude")}
             return "solar", {"event": time.event, **place}
         case datetime():
-            return "clocked", {"clocked_time": time}
+            return "clocked", {"clocked_time": time.astimezone(UTC)}
     raise TypeError(f"{time!r} is not a timedelta, Crontab, Solar or datetime.")
 
 
@@ -63,7 +64,7 @@ def _find_or_create(model: type[Model], wanted: list[dict[str, Any]]) -> Rows:
     rows = _find(model, wanted)
     missing = {_key(model, values): values for values in wanted if _key(model, values) not in rows}
     if missing:
-        model._default_manager.bulk_create(model(**values) for values in missing.values())
+        _rows(model).bulk_create(model(**values) for values in missing.values())
         rows = _find(model, wanted)  # MySQL does not return the keys of new rows
     return rows
 
@@ -74,9 +75,14 @@ def _find(model: type[Model], wanted: list[dict[str, Any]]) -> Rows:
     if wanted:
         names = list(wanted[0])
         near = {f"{name}__in": {values[name] for values in wanted} for name in names}
-        for row in model._default_manager.filter(**near).order_by("pk"):
+        for row in _rows(model).filter(**near).order_by("pk"):
             rows.setdefault(_key(model, {name: getattr(row, name) for name in names}), row)
     return rows
+
+
+def _rows(model: type[Model]) -> Any:
+    """The rows in the database that the transaction writes to. A replica may not have them yet."""
+    return model._default_manager.using(DEFAULT_DB_ALIAS)
 
 
 def _key(model: type[Model], values: dict[str, Any]) -> tuple[Any, ...]:

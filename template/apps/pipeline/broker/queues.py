@@ -49,7 +49,7 @@ class Queues(amqp.Queues):
 def declared(conf: Any) -> list[str]:
     """The names of the default queue and of those in CELERY_TASK_QUEUES."""
     queues = conf.task_queues or ()
-    names = queues if isinstance(queues, Mapping) else [queue.name for queue in queues]
+    names = queues if isinstance(queues, Mapping) else [getattr(q, "name", q) for q in queues]
     return [*dict.fromkeys([conf.task_default_queue, *names])]
 
 

@@ -12,10 +12,10 @@ def notify() -> Iterator[CheckMessage]:
     if not path:
         return
     try:
-        callable_ = callable(import_string(path))
-    except ImportError:
-        callable_ = False
-    if not callable_:
+        is_function = callable(import_string(path))
+    except (ImportError, AttributeError):  # or it is not a text
+        is_function = False
+    if not is_function:
         text = f"FAILED_TASK_NOTIFY is {path!r}, which is not a function that can be imported."
         yield Error(
             text, "Write its path, for example apps.shop.services.tell.", id="pipeline.E018"

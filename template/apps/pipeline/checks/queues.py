@@ -16,6 +16,10 @@ from apps.pipeline.checks.suggestions import did_you_mean
 
 def undeclared_queues() -> Iterator[CheckMessage]:
     """Find queues that a route, a task or a schedule names and that are not declared."""
+    for queue in current_app.conf.task_queues or ():
+        if isinstance(queue, str) and not isinstance(current_app.conf.task_queues, Mapping):
+            text = f"CELERY_TASK_QUEUES has the text {queue!r} instead of a Queue."
+            yield Error(text, f'Write Queue("{queue}") in its place.', id="pipeline.E014")
     schedules.import_tasks()
     conf, known = current_app.conf, queues.declared(current_app.conf)
     named = list(_routed(conf.task_routes))
@@ -52,7 +56,9 @@ def _routed(routes: Any) -> Iterator[tuple[str, Any]]:
             queue = route.get("queue") if isinstance(route, Mapping) else route
             yield f"The route of {getattr(pattern, 'pattern', pattern)}", queue
     elif isinstance(routes, list | tuple):
-        if len(routes) == 2 and isinstance(routes[0], str | re.Pattern):
+        # A text is a pattern with its route in the next element, or the path of a function.
+        if [isinstance(route, str | re.Pattern) for route in routes] == [True, False]:
             routes = [{routes[0]: routes[1]}]
         for route in routes:
-            yield from _routed(route)
+            is_pair = isinstance(route, tuple) and isinstance(route[0], str | re.Pattern)
+            yield from _routed(dict([route]) if is_pair else route)

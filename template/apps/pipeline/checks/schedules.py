@@ -26,7 +26,7 @@ def declarations() -> Iterator[CheckMessage]:
         yield Error(str(error), id="pipeline.E006")
         return
     tasks = {name: schedule.task for name, schedule in declared.items()}
-    tasks |= {name: entry["task"] for name, entry in current_app.conf.beat_schedule.items()}
+    tasks |= {name: entry.get("task") for name, entry in current_app.conf.beat_schedule.items()}
     for name, task in tasks.items():
         if problem := schedules.unknown_task(task):
             yield Error(f"Schedule {name!r}: {problem}", id="pipeline.E005")
@@ -48,8 +48,13 @@ def unusable(schedule: schedules.Schedule) -> str | None:
             return f"{event!r} is not a solar event. {hint}"
         case schedules.Solar() if find_spec("ephem") is None:
             return "events of the sun need the package ephem: uv add ephem"
-    if schedule.expires is not None and schedule.expires <= timedelta(0):
-        return "`expires` is not positive."
+    match schedule.expires:
+        case timedelta() as expires if expires <= timedelta(0):
+            return "`expires` is not positive."
+        case timedelta() | None:
+            pass
+        case _:
+            return "`expires` is not a timedelta."
     try:
         schedules.celery_schedule(schedule.when)
         json.dumps([list(schedule.args), dict(schedule.kwargs)])

@@ -26,8 +26,8 @@ def run_again(failed: FailedTask, user: "AbstractBaseUser | AnonymousUser | None
     """
     if not failed.message:
         raise ValueError(failed.obstacle or "Its message was not kept.")
-    if error := unknown_task(failed.name):
-        raise ValueError(error)
+    if problem := unknown_task(failed.name):
+        raise ValueError(problem)
     kept: dict[str, Any] = loads(failed.message)
     new_id = uuid()
     options = kept["options"] | {"headers": {HEADER: failed.task_id}}
@@ -39,9 +39,12 @@ def run_again(failed: FailedTask, user: "AbstractBaseUser | AnonymousUser | None
         rows = FailedTask.objects.filter(pk=failed.pk, run_again_as="")
         if not rows.update(run_again_as=new_id, run_again_at=now):
             raise ValueError("It was already run again, or its row was deleted.")
-        current_app.tasks[failed.name].apply_async(
-            kept["args"], kept["kwargs"], task_id=new_id, **options
-        )
+        try:
+            current_app.tasks[failed.name].apply_async(
+                kept["args"], kept["kwargs"], task_id=new_id, **options
+            )
+        except TypeError as error:  # its arguments do not fit the task
+            raise ValueError(str(error)) from error
     failed.run_again_as, failed.run_again_at = new_id, now
     if user is not None and apps.is_installed("django.contrib.admin"):
         _log(failed, user)

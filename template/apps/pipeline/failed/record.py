@@ -6,6 +6,7 @@ from typing import Any
 from celery import current_app, uuid
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
+from django.utils import timezone
 from kombu import Message
 from kombu.exceptions import OperationalError
 
@@ -73,7 +74,8 @@ def record_message(
 
 def store(row: dict[str, Any]) -> None:
     """Write the row. If the task failed before, update its row. Raises DatabaseError."""
-    failed, _ = FailedTask.objects.update_or_create(task_id=row["task_id"], defaults=row)
+    values = row | {"failed_at": timezone.now(), "run_again_as": "", "run_again_at": None}
+    failed, _ = FailedTask.objects.update_or_create(task_id=row["task_id"], defaults=values)
     if settings.FAILED_TASK_NOTIFY:
         try:
             current_app.send_task(NOTIFY, [failed.pk], ignore_result=True)

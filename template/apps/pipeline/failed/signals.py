@@ -1,5 +1,6 @@
 """Records each task that failed for good, in the process of the worker that notices it."""
 
+import logging
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -11,7 +12,9 @@ from django.conf import settings
 
 from apps.pipeline.broker.queues import queue_of
 from apps.pipeline.failed.models import Reason
-from apps.pipeline.failed.record import ERROR_LENGTH, STORE, record
+from apps.pipeline.failed.record import ERROR_LENGTH, NOTIFY, STORE, record
+
+logger = logging.getLogger(__name__)
 
 
 def connect() -> None:
@@ -30,6 +33,9 @@ def on_failure(
     """
     request = Context(others["request"]) if others.get("request") else sender.request
     if request.is_eager or sender.name == STORE:
+        return
+    if sender.name == NOTIFY:  # each time it failed, it would be called again
+        logger.error("FAILED_TASK_NOTIFY was stopped: %s", exception)
         return
     reason = Reason.ERROR
     if isinstance(exception, WorkerLostError):

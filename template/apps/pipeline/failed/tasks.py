@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db import DatabaseError, DataError, InterfaceError
+from django.db import DatabaseError, DataError, InterfaceError, router
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -33,7 +33,8 @@ def store(row: dict[str, Any]) -> None:
 @shared_task(name=record.NOTIFY, ignore_result=True)
 def notify(pk: int) -> None:
     """Call the function that the setting FAILED_TASK_NOTIFY names."""
-    if failed := FailedTask.objects.filter(pk=pk).first():
+    rows = FailedTask.objects.using(router.db_for_write(FailedTask))  # a replica may be late
+    if failed := rows.filter(pk=pk).first():
         try:
             import_string(str(settings.FAILED_TASK_NOTIFY))(failed)
         except Exception:  # else this task would be recorded, and notify again

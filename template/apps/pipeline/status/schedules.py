@@ -8,7 +8,6 @@ from typing import Any
 from celery import current_app
 from celery.utils.imports import symbol_by_name
 from django.apps import apps
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.utils import timezone
 
 from apps.pipeline.beat.sync import MARK
@@ -61,7 +60,7 @@ def _rows() -> tuple[list[Scheduled], int]:
             _owner(row.name, MARK in row.headers, "admin"),
             row.enabled,
             row.last_run_at,
-            _due(row) if row.enabled else None,
+            _due(row, row.last_run_at or row.date_changed) if row.enabled else None,
             row.pk,
         )
         for row in rows.order_by("-enabled", "name")[:SHOWN]  # SQL cannot tell when one is due
@@ -85,7 +84,9 @@ def switch(key: str, *, enable: bool, user_id: int | None) -> None:
     row.last_run_at = None  # do not repeat the runs that were due while it was disabled
     changed = ["enabled", "date_changed", *(["last_run_at"] if enable else [])]
     row.save(update_fields=changed)  # Beat may write the other fields
-    if user_id is not None:
+    if user_id is not None and apps.is_installed("django.contrib.admin"):
+        from django.contrib.admin.models import CHANGE, LogEntry
+
         message = [{"changed": {"fields": ["Enabled"]}}]
         LogEntry.objects.log_actions(user_id, [row], CHANGE, message)
 
@@ -111,7 +112,7 @@ def _entries() -> list[Scheduled]:
                 _owner(entry.name, entry.name in in_code, "redbeat"),
                 entry.enabled,
                 entry.last_run_at,
-                entry.due_at,
+                _due(entry, entry.last_run_at),
             )
             for entry in entries
         ]
@@ -121,13 +122,11 @@ def _entries() -> list[Scheduled]:
     ]
 
 
-def _due(row: Any) -> datetime | None:
+def _due(entry: Any, last: datetime) -> datetime | None:
     """When it runs next; None if it cannot be computed, for example for a past time."""
     with suppress(Exception):  # each kind of schedule raises its own errors
-        now = timezone.now()
-        last = row.last_run_at or row.date_changed
-        remaining: timedelta = row.schedule.remaining_estimate(last)
-        return now + max(remaining, timedelta(0))
+        remaining: timedelta = entry.schedule.remaining_estimate(last)
+        return timezone.now() + max(remaining, timedelta(0))
     return None
 
 

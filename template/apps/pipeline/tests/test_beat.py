@@ -1,10 +1,12 @@
 import contextlib
+import gc
 import logging
 import pickle
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -556,9 +558,46 @@ class TestDatabaseScheduler:
         self.row().save()
         assert "Bake" not in self.read(leading, monkeypatch)
         assert self.read(leading, monkeypatch) == []
-        leading._read_all_at = time.monotonic() - 1
+        leading._compared_at -= 300
         assert set(self.read(leading, monkeypatch)) >= {"Bake", "Sell"}
         assert self.read(leading, monkeypatch) == []
+
+    def test_a_row_that_was_written_without_save_is_noticed_some_minutes_later(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        row = self.row()
+        row.pk, row.name = None, "Mix"
+        type(row).objects.bulk_create([row])
+        assert self.read(leading, monkeypatch) == []
+        leading._compared_at -= 300
+        assert "Mix" in self.read(leading, monkeypatch)
+        leading._compared_at -= 300
+        assert self.read(leading, monkeypatch) == []
+
+    def test_nothing_is_sent_again_when_a_clock_is_set_back(
+        self, make: Any, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scheduler = make()
+        tick(scheduler)
+        ahead = SimpleNamespace(time=lambda: 0, monotonic=time.monotonic)
+        monkeypatch.setattr("apps.pipeline.beat.clock.time", ahead)
+        tick(scheduler)
+        assert sent == ["bakery.knead"]
+        assert self.row().total_run_count == 1
+
+    def test_a_last_run_in_the_future_is_corrected_in_its_row(self, make: Any) -> None:
+        later = timezone.now() + timedelta(hours=8)
+        type(self.row()).objects.update(last_run_at=later)
+        tick(make())
+        assert self.row().last_run_at < timezone.now()
+
+    def test_a_scheduler_that_is_no_longer_used_is_deleted(self, app: Celery, lock: Any) -> None:
+        """The page makes one to look who leads."""
+        from apps.pipeline.beat.database import DatabaseScheduler
+
+        scheduler = weakref.ref(DatabaseScheduler(app, lazy=True))
+        gc.collect()
+        assert scheduler() is None
 
     def test_a_change_by_a_machine_whose_clock_is_late_is_noticed(
         self, leading: Any, monkeypatch: pytest.MonkeyPatch

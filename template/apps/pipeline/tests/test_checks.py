@@ -208,6 +208,17 @@ class TestSchedules:
             "Did you mean apps.pipeline.tasks.ping"
         )
 
+    def test_e005_a_task_instead_of_its_path(self, declare: Callable[..., None]) -> None:
+        declare(task=ping)
+        assert only() == (
+            "pipeline.E005: Schedule 'Restock': `task` is not the path of a task, "
+            "which is a text: 'apps.pipeline.tasks.ping', for example."
+        )
+
+    def test_e005_no_task_in_the_settings(self, settings: Settings) -> None:
+        settings.CELERY_BEAT_SCHEDULE = {"tick": {"schedule": 1.0}}
+        assert only().startswith("pipeline.E005: Schedule 'tick': `task` is not the path of a ")
+
     def test_e005_an_unregistered_task_in_the_settings(self, settings: Settings) -> None:
         settings.CELERY_BEAT_SCHEDULE = {"tick": {"task": "nobody.knows", "schedule": 1.0}}
         assert only().startswith("pipeline.E005: Schedule 'tick': No task is registered")
@@ -247,13 +258,20 @@ class TestSchedules:
         assert only().startswith("pipeline.E006: Schedule 'Restock': ")
         assert message in only()
 
-    @pytest.mark.parametrize("expires", [timedelta(0), timedelta(seconds=-1)])
-    def test_e006_an_expiry_that_is_not_positive(
-        self, expires: timedelta, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("expires", "problem"),
+        [
+            (timedelta(0), "positive"),
+            (timedelta(seconds=-1), "positive"),
+            (60, "a timedelta"),
+        ],
+    )
+    def test_e006_an_expiry_that_is_not_valid(
+        self, expires: Any, problem: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         restock = Schedule(name="Restock", task=TASK, when=AN_HOUR, expires=expires)
         monkeypatch.setattr(schedules, "declared", lambda: {"Restock": restock})
-        assert only() == "pipeline.E006: Schedule 'Restock': `expires` is not positive."
+        assert only() == f"pipeline.E006: Schedule 'Restock': `expires` is not {problem}."
 
     def test_e006_a_solar_event_without_the_package_ephem(
         self, declare: Callable[..., None], monkeypatch: pytest.MonkeyPatch
@@ -383,6 +401,8 @@ class TestQueues:
             [{"apps.shop.*": {"queue": Queue("mial")}}, lambda *_: None],
             ("apps.shop.*", {"queue": "mial"}),
             [[("apps.shop.*", {"queue": "mial"})]],
+            [("apps.shop.*", {"queue": "mial"}), ("apps.other.*", "celery")],
+            ((("apps.shop.*", "mial"), ("apps.other.*", "celery")),),
         ],
     )
     def test_e014_a_route_to_an_undeclared_queue(self, settings: Settings, routes: object) -> None:
@@ -392,6 +412,15 @@ class TestQueues:
             "which CELERY_TASK_QUEUES does not declare. "
             f'{self.HINT}Queue("mial")]'
         )
+
+    def test_the_paths_of_two_functions_are_no_route(self, settings: Settings) -> None:
+        settings.CELERY_TASK_ROUTES = ["apps.shop.routes.first", "apps.shop.routes.second"]
+        assert found() == []
+
+    def test_e014_a_text_instead_of_a_queue(self, settings: Settings) -> None:
+        settings.CELERY_TASK_QUEUES = ["mail"]
+        message = "pipeline.E014: CELERY_TASK_QUEUES has the text 'mail' instead of a Queue."
+        assert only().startswith(message)
 
     def test_e014_proposes_a_similar_name(self, settings: Settings) -> None:
         settings.CELERY_TASK_QUEUES = [Queue("mail_out")]
@@ -631,8 +660,8 @@ class TestOutbox:
         assert only().startswith("pipeline.W003: The outbox stores no task that is sent in a ")
 
 
-@pytest.mark.parametrize("path", ["apps.shop.tell", "apps.pipeline.tasks.NOTHING", "tell"])
-def test_the_function_that_is_told_of_failed_tasks_exists(settings: Settings, path: str) -> None:
+@pytest.mark.parametrize("path", ["apps.shop.tell", "apps.pipeline.tasks.NOTHING", "tell", print])
+def test_the_function_that_is_told_of_failed_tasks_exists(settings: Settings, path: Any) -> None:
     settings.FAILED_TASK_NOTIFY = path
     assert only().startswith(f"pipeline.E018: FAILED_TASK_NOTIFY is {path!r}, which is not a ")
     settings.FAILED_TASK_NOTIFY = "apps.pipeline.tasks.ping"

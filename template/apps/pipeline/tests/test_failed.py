@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from billiard.exceptions import WorkerLostError
 from celery import Celery, chain, current_app, shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
@@ -29,7 +30,7 @@ if "apps.pipeline.failed" not in settings.INSTALLED_APPS:
     pytest.skip("failed tasks are not kept", allow_module_level=True)
 
 from apps.pipeline.broker.queues import UNKNOWN_QUEUE
-from apps.pipeline.failed import again, record, tasks
+from apps.pipeline.failed import again, record, signals, tasks
 from apps.pipeline.failed.collect import collect
 from apps.pipeline.failed.message import NotKeptError, message
 from apps.pipeline.failed.models import FailedTask, Reason
@@ -350,6 +351,23 @@ class TestRunAgain:
                 again.run_again(same)
         assert FailedTask.objects.get().run_again_as == new
 
+    def test_arguments_that_do_not_fit_the_task_are_refused(
+        self, live_app: Celery, db: None
+    ) -> None:
+        row = failed(message='{"args": [1, 2, 3], "kwargs": {}, "options": {}}')
+        with pytest.raises(ValueError, match="positional argument"):
+            again.run_again(row)
+        assert FailedTask.objects.get().run_again_as == ""
+
+    def test_a_task_with_the_same_id_that_fails_again_can_run_again(self, db: None) -> None:
+        old = timezone.now() - timedelta(days=40)
+        failed(failed_at=old, run_again_as="another", run_again_at=old)
+        details: dict[str, Any] = {"task_id": "the-id", "name": sell.name, "error": "no bread"}
+        assert record.record(Reason.ERROR, {}, [2], {}, **details)
+        row = FailedTask.objects.get()
+        assert (row.run_again_as, row.run_again_at) == ("", None)
+        assert row.failed_at > old
+
     @pytest.mark.django_db(transaction=True)
     def test_it_is_not_marked_before_the_broker_has_it(
         self, monkeypatch: pytest.MonkeyPatch
@@ -385,6 +403,17 @@ def test_a_failed_task_is_stored_although_the_broker_does_not_accept_the_notific
     assert FailedTask.objects.get().error == "no bread"
     assert "FAILED_TASK_NOTIFY is not called for mill.sell[the-id]: out of memory" in caplog.text
     assert "is not kept" not in caplog.text
+
+
+def test_a_notification_that_is_killed_is_not_a_failed_task(
+    db: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be notified of, and killed again, for ever."""
+    killed: dict[str, Any] = {"task_id": "the-id", "args": [1], "kwargs": {}, "einfo": None}
+    killed |= {"exception": WorkerLostError("signal 9"), "request": {"id": "the-id"}}
+    signals.on_failure(tasks.notify, **killed)
+    assert not FailedTask.objects.exists()
+    assert "FAILED_TASK_NOTIFY was stopped: signal 9" in caplog.text
 
 
 def test_old_rows_are_deleted(db: None, settings: Any) -> None:

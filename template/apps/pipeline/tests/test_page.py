@@ -4,11 +4,15 @@ import json
 import re
 import sys
 from datetime import timedelta
+from importlib.util import module_from_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import current_app
+from celery.schedules import schedule as interval
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -22,7 +26,7 @@ from pytest_django import Settings
 from apps.pipeline.beat.sync import MARK, sync
 from apps.pipeline.broker.embedded import free_port
 from apps.pipeline.liveness import heartbeat
-from apps.pipeline.status import failed, page, parts, workers
+from apps.pipeline.status import failed, page, parts, schedules, workers
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.schedules import scheduled
 from apps.pipeline.status.snapshot import snapshot
@@ -323,6 +327,29 @@ def test_a_schedule_that_cannot_be_computed_does_not_hide_the_others(
     PeriodicTask.objects.create(name="often", task="shop.send", interval=every)
     found, _ = scheduled()
     assert {one.name: one.due is None for one in found} == {"often": False, "sun": True}
+
+
+def test_a_stored_entry_is_due_after_its_last_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that redbeat computes counts the rest of a day from the last run, and not from now.
+
+    Seen in celery-redbeat 2.4.2 (not reported yet).
+    """
+    ran = timezone.now() - timedelta(hours=12)
+    entry = {"name": "daily", "task": "shop.send", "enabled": True, "last_run_at": ran}
+    stored = SimpleNamespace(**entry, schedule=interval(timedelta(days=1)), due_at=timezone.now())
+    scheduler = SimpleNamespace(stored=lambda: [stored])
+    monkeypatch.setattr(schedules, "in_database", lambda: False)
+    kind = Mock(stored=None, return_value=scheduler)
+    monkeypatch.setattr(schedules, "symbol_by_name", lambda _: kind)
+    [[found], _] = scheduled()
+    assert found.due is not None
+    assert abs(found.due - ran - timedelta(days=1)) < timedelta(minutes=1)
+
+
+def test_schedules_do_not_need_the_admin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "django.contrib.admin.models", None)
+    spec: Any = schedules.__spec__
+    spec.loader.exec_module(module_from_spec(spec))
 
 
 def test_schedules_have_owners_and_due_times(monkeypatch: pytest.MonkeyPatch) -> None:

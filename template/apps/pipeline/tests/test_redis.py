@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Queue
+from kombu.asynchronous import Hub
 from kombu.transport import redis as kombu
 from redis import Redis
 from redis.exceptions import ConnectionError as Disconnected
@@ -456,6 +457,33 @@ def test_a_message_without_a_queue_to_return_to_stays_recorded(
             message.requeue()
         assert len(unacknowledged(connection)) == 1
         assert "no queue has its routing key" in caplog.text
+
+
+def test_the_event_loop_adds_a_socket_once(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, added, transport = Hub(), list[int](), connection.transport
+    add = hub.add_reader
+
+    def add_reader(fd: int, *args: Any) -> None:
+        added.append(fd)
+        add(fd, *args)
+
+    monkeypatch.setattr(hub, "add_reader", add_reader)
+    consumer: Any = connection.Consumer([QUEUE], on_message=print)
+    consumer.consume()
+    transport.register_with_event_loop(connection.connection, hub)
+    for _ in range(3):
+        hub.run_once()
+    client = consumer.channel.client
+    assert added == [client.connection._sock.fileno()]
+    client.connection.disconnect()
+    client.connection.connect()  # often the same number for another socket
+    consumer.channel._in_poll = None
+    for _ in range(3):
+        hub.run_once()
+    assert added == [added[0], client.connection._sock.fileno()]
+    hub.close()
 
 
 def test_a_client_is_created_once(broker_url: str) -> None:

@@ -2,7 +2,9 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.apps import apps
@@ -11,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 if "django_celery_beat" not in settings.INSTALLED_APPS:
     pytest.skip("Beat's schedule is not a table here", allow_module_level=True)
@@ -94,6 +97,24 @@ class TestWriting:
         assert json.loads(row().kwargs) == {"kilos": 5}
         assert (row().queue, row().expire_seconds, row().one_off) == ("slow", 600, False)
         assert row().enabled
+
+    def test_a_replica_is_not_read(self, declare: Declare, settings: Settings) -> None:
+        """It may not have what this transaction wrote."""
+        declare(schedule())
+        settings.DATABASE_ROUTERS = [SimpleNamespace(db_for_read=lambda *_, **__: "replica")]
+        assert sync() == ["added: Restock"]
+        assert sync() == []
+
+    @pytest.mark.parametrize("text", ["2030-10-27T02:30", "2030-03-31T02:30"])
+    def test_a_time_in_an_hour_that_is_repeated_or_skipped(
+        self, declare: Declare, text: str
+    ) -> None:
+        when = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("Europe/Vienna"))
+        declare(schedule(when=when))
+        assert sync() == ["added: Restock"]
+        assert sync() == []
+        row = PeriodicTask.objects.get(clocked__clocked_time=when.astimezone(UTC))
+        assert row.name == "Restock"
 
     def test_a_second_run_changes_nothing(self, declare: Declare) -> None:
         declare(

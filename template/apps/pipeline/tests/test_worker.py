@@ -46,6 +46,7 @@ from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, waiting_messages
 from apps.pipeline.worker.results import PartialResults
 from apps.pipeline.worker.shutdown import SoftShutdown
 from apps.pipeline.worker.timeouts import WorkerTimeouts
+from apps.pipeline.worker.writers import KnownWriters
 
 WAIT_TIMEOUT = 60  # seconds
 STUCK_AFTER = 600  # seconds, so that a pause of the machine does not count
@@ -476,7 +477,7 @@ def test_tasks_that_wait_in_a_pool_of_threads_run_once_if_the_connection_is_lost
     runs: list[int] = []
     may_end = threading.Event()
 
-    @live_app.task(name="shop.pack")
+    @live_app.task(name="shop.pack_slowly")
     def pack(number: int) -> None:
         runs.append(number)
         may_end.wait(WAIT_TIMEOUT)
@@ -643,4 +644,19 @@ def test_a_result_is_read_to_its_end_when_the_connection_is_lost() -> None:
     threading.Timer(0.2, os.write, (writer, body[3:])).start()
     hub.reset()
     assert results == ["baked"]
+    os.close(writer)
+
+
+def test_the_event_loop_removes_a_writer_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, (_, writer) = Hub(), os.pipe()
+    removed: list[int] = []
+    monkeypatch.setattr(hub.poller, "unregister", removed.append)
+    KnownWriters(SimpleNamespace(hub=hub)).create(SimpleNamespace(hub=hub))
+    hub.remove_writer(writer)
+    assert removed == []
+    hub.add_writer(writer, print)
+    hub.remove_writer(writer)
+    hub.remove_writer(writer)
+    assert removed == [writer]
+    assert not hub.writers
     os.close(writer)

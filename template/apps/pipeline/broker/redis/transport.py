@@ -32,7 +32,7 @@ class Poller(kombu.MultiChannelPoller):
     read: Any = None
 
     @property
-    def fds(self) -> Iterable[int]:
+    def fds(self) -> Iterable[int]:  # type: ignore[override]
         """The sockets that the event loop has to add. Kombu adds all of them again in each tick.
 
         Seen in kombu 5.7.0 (not reported yet). Delete this and `register_with_event_loop` once

@@ -118,7 +118,7 @@ def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
     manager = Manager(Printer(_Terminal()))
     manager._procmgr = Processes()
     for name, command in processes.items():
-        words = end_with_parent(["sh", "-c", f"exec {command}"])
+        words = end_with_parent(["sh", "-c", command])
         manager.add_process(name, f"exec {shlex.join(words)}", env=os.environ | variables)
     try:
         manager.loop()

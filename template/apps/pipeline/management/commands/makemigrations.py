@@ -15,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management.commands import makemigrations
 from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import Error
 
@@ -38,17 +39,28 @@ class Command(makemigrations.Command):
 
 
 def replaceable_migrations(labels: tuple[str, ...]) -> Iterator[Path]:
-    """The unchanged migrations of `just app` that are not applied and not in git."""
+    """The unchanged migrations of `just app` that are not applied, needed, or in git."""
     with suppress(Error, OSError):  # if the database or git does not answer, replace nothing
         applied = MigrationRecorder(connection).applied_migrations()
+        needed = needed_by_others()
         for config in apps.get_app_configs():
             files = list(Path(config.path, "migrations").glob("[!_]*.py"))
             if len(files) != 1 or files[0].read_bytes() != EXAMPLE:
                 continue
             is_asked_for = not labels or config.label in labels
-            if not is_asked_for or (config.label, files[0].stem) in applied:
+            if not is_asked_for or (config.label, files[0].stem) in {*applied, *needed}:
                 continue
             command = ["git", "ls-files", "--error-unmatch", str(files[0])]
             known = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, check=False)
             if known.returncode == 1:  # git does not have the file; 128: there is no repository
                 yield files[0]
+
+
+def needed_by_others() -> set[tuple[str, str]]:
+    """The migrations on which a migration of another app depends."""
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    migrations = loader.disk_migrations.items()
+    return {
+        needed for (app, _), one in migrations for needed in one.dependencies if needed[0] != app
+    }
