@@ -1,12 +1,13 @@
 """Lists what production lacks: variables and secrets of compose.production.yaml, and settings.
 
-Exits with code 1 if something is missing. `just deploy-check` runs it.
+Exits with code 1 if something is missing or unsafe. `just deploy-check` runs it.
 """
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -24,28 +25,42 @@ def missing_variables(compose: str) -> list[str]:
 
 
 def missing_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
-    """The problems of the secret files, and a variable with the path of each existing file."""
-    problems, found = [], {}
+    """A message for each missing file, and a variable with the path of each existing file."""
+    missing, found = [], {}
     directory = Path(os.environ.get("SECRETS_DIR") or "SECRETS_DIR")
     for name in re.findall(r"^ *file: \$\{SECRETS_DIR.*\}/(\S+)$", compose, re.MULTILINE):
         path = directory / name
         if not path.is_file() or path.stat().st_size == 0:
             described = re.search(rf"^# *{name}  *(.*)$", compose, re.MULTILINE)
-            problems.append(f"Write {path}: {described[1] if described else ''}")
+            missing.append(f"Create the file {path}: {described[1] if described else ''}")
             continue
         found[f"{name.upper()}_FILE"] = str(path)
-        if path.stat().st_mode & 0o004:
-            problems.append(f"All users of this machine can read {path}: chmod 400 and chown 1000.")
-    return problems, found
+    return missing, found
+
+
+def unsafe(files: Iterable[str]) -> list[str]:
+    """A message for each secret file that you cannot read, or that all users can read."""
+    return [
+        f"You cannot read {path}: run this as root, or as the user 1000."
+        for path in files
+        if not os.access(path, os.R_OK)
+    ] + [
+        f"All users of this machine can read {path}: chmod 400 and chown 1000."
+        for path in files
+        if Path(path).stat().st_mode & 0o004
+    ]
 
 
 def main() -> int:
     compose = (PROJECT / "compose.production.yaml").read_text(encoding="utf-8")
-    problems, files = missing_secrets(compose)
-    problems = missing_variables(compose) + problems
+    missing, files = missing_secrets(compose)
+    missing = missing_variables(compose) + missing
+    problems = missing + unsafe(files.values())
     print(*problems, sep="\n", end="\n" if problems else "", flush=True)
     # Check the settings, with placeholders for the variables that are already reported.
-    environment = os.environ | files
+    environment = os.environ | {
+        name: path for name, path in files.items() if os.access(path, os.R_OK)
+    }
     environment |= {
         name: value for name, value in PLACEHOLDERS.items() if f"{name}_FILE" not in environment
     }
@@ -53,6 +68,9 @@ def main() -> int:
     environment["DJANGO_ALLOWED_HOSTS"] = os.environ.get("DJANGO_ALLOWED_HOSTS") or "example.com"
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     code = subprocess.run(command, cwd=PROJECT, env=environment).returncode
+    if missing:
+        are = "setting is" if len(missing) == 1 else "settings are"
+        print(f"{len(missing)} {are} missing.")
     return 1 if problems or code else 0
 
 

@@ -5,106 +5,22 @@
     update   merge, then run `just check` and `just test`
     version  print the version of the template that the project has
 
-It needs git, and uv or Copier. It imports only the standard library.
+It needs git, and uv or Copier.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-PROJECT = Path(__file__).resolve().parent.parent
-ANSWERS = ".copier-answers.yml"
+from run_copier import ANSWERS, PROJECT, answer, copier, fail, git, uv
+
 CHANGELOG = "docs/template-changelog.md"
-COPIER = "copier>=9.15.1,<10"
-
-
-def fail(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
-    sys.exit(1)
-
-
-def uv() -> str | None:
-    """The uv that runs this program, or the uv on PATH."""
-    return os.environ.get("UV") or shutil.which("uv")
-
-
-def git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    return subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-
-
-def answer(name: str) -> str:
-    """The value of a name in the answers file; empty if the file does not have it."""
-    if not (PROJECT / ANSWERS).exists():
-        fail(f"Restore {ANSWERS} from git.")
-    text = (PROJECT / ANSWERS).read_text(encoding="utf-8")
-    if re.search("^<<<<<<< ", text, re.MULTILINE):
-        fail(f"Choose between the marked lines of {ANSWERS}, and commit.")
-    found = re.search(rf"^{name}:[ ]*(.*?)[ ]*$", text, re.MULTILINE)
-    return found[1].strip("'\"") if found else ""
-
-
-def copied_from() -> Path:
-    """The directory in which Copier has to run to find the template at `_src_path`.
-
-    A relative path is relative to the directory where `copier copy` ran. This is one of the
-    directories above the project. Copier looks from the current directory. Seen in copier 9.19.1
-    (not reported yet). Delete this once fixed.
-    """
-    source = answer("_src_path")
-    if re.match(r"/|~|.+:", source):
-        return PROJECT
-    for directory in PROJECT.parents:
-        if source and (directory / source / "copier.yml").is_file():
-            return directory
-    fail(
-        f"There is no template at the relative path {source}. Write the URL or the absolute path "
-        f"of the template at _src_path in {ANSWERS}, and commit."
-    )
-
-
-def copier(*arguments: str) -> str:
-    """Run Copier on the project and return its output. Exit with its error if it fails."""
-    directory = copied_from()
-    if found := uv():
-        command = [found, "tool", "run", "--quiet", "--from", COPIER, "copier"]
-    elif found := shutil.which("copier"):
-        command = [found]
-    else:
-        fail("Install uv, which runs Copier: https://docs.astral.sh/uv/")
-    process = subprocess.run(
-        [*command, *arguments, os.path.relpath(PROJECT, directory)],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-    )
-    if process.returncode:
-        if refused := re.search(r"error for question '(\w+)': (.*)", process.stderr, re.DOTALL):
-            advice = ". ".join(refused[2].rstrip(".\n").split("\n"))
-            fail(f"Correct {refused[1]} in {ANSWERS}, and commit. {advice}.")
-        if subprocess.run([*command, "--version"], capture_output=True).returncode:
-            fail(f"uv cannot download Copier. Check the network. {reason(process.stderr)}")
-        fail(
-            f"The template cannot be used: {reason(process.stderr)} "
-            f"Look at _src_path and _commit in {ANSWERS}."
-        )
-    return process.stdout
-
-
-def reason(errors: str) -> str:
-    """The error message of Git or Copier."""
-    if fatal := re.search(r"fatal: (.*)", errors):
-        return str(fatal[1])
-    lines = [line for line in errors.splitlines() if line.strip()] or [""]
-    return re.sub(r"^[A-Za-z.]*(Error|Exception): ", "", lines[-1])
 
 
 def versions() -> tuple[str, str]:
@@ -137,7 +53,11 @@ def merge() -> None:
     if git("status", "--porcelain", "--untracked-files=normal"):
         fail("Commit or stash your changes first: an update needs a clean tree.")
     print(f"Updating from {current} to {latest}.", flush=True)
-    copier("update", "--defaults", "--quiet")
+    try:
+        copier("update", "--defaults", "--quiet")
+    except SystemExit:
+        undo()
+        raise
     for line in added(CHANGELOG):
         print(line)
     for line in added(ANSWERS):
@@ -157,6 +77,16 @@ def merge() -> None:
             "The update is in your working tree, but uv lock fails: see above. "
             "Correct pyproject.toml, and run: uv lock && uv run just check test"
         )
+
+
+def undo() -> None:
+    """Undo an update that stopped halfway. The tree was clean before it."""
+    if not git("status", "--porcelain", "--untracked-files=normal"):
+        return
+    for command in ("git reset --quiet --hard", "git clean --quiet -d --force"):
+        if subprocess.run(command.split(), cwd=PROJECT).returncode:
+            fail(f"The update stopped halfway, and your edits are not in the files. Run: {command}")
+    print("The update stopped halfway, and was undone.", file=sys.stderr)
 
 
 def changed(kind: str) -> list[str]:

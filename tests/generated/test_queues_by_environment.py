@@ -57,7 +57,7 @@ def test_a_route_to_a_queue_that_is_not_named_is_an_error(project: Path) -> None
 def test_a_route_that_is_none_is_told_in_a_sentence(project: Path) -> None:
     told = run(project, "python", "manage.py", "check", codes=(1,), CELERY_TASK_ROUTES="mail")
     assert told.splitlines() == [
-        "CELERY_TASK_ROUTES holds mail. Write apps.shop.tasks.*=mail, for example."
+        "CELERY_TASK_ROUTES: 'mail' has no '='. Write apps.shop.tasks.*=mail, for example."
     ]
 
 

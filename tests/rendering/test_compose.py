@@ -97,8 +97,8 @@ def test_production_passes_on_the_variables_of_the_example(project: Project, nam
     given = services(project(name) / "compose.production.yaml")["celery-worker"]["environment"]
     by_a_file = {"DJANGO_SECRET_KEY", "DATABASE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"}
     of_compose = {"WEB_PORT", "FLOWER_PORT", "PROMETHEUS_PORT", "FLOWER_BASIC_AUTH"}
-    by_an_answer = {"CELERY_BEAT_SCHEDULER", "SENTINEL_MASTER"}
-    mounted = {"SSL_CERT_FILE", "AWS_ENDPOINT_URL_SQS"}
+    by_an_answer = {"CELERY_BEAT_SCHEDULER"}
+    mounted = {"SSL_CERT_FILE"}
     variables = set(re.findall(r"^# ([A-Z_]{4,})=", example, re.MULTILINE))
     assert variables - by_a_file - of_compose - by_an_answer - mounted <= given.keys()
 

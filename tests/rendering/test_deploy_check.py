@@ -1,5 +1,6 @@
 """`just deploy-check`, which names missing and unsafe settings."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,15 @@ def test_deploy_check_lists_everything_that_is_missing(project: Project) -> None
         "celery_broker_url": "the whole URL, with the password",
         "celery_result_backend": "the whole URL, with the password",
     }.items():
-        assert f"Write SECRETS_DIR/{secret}: {content}" in report
+        assert f"Create the file SECRETS_DIR/{secret}: {content}" in report
+    assert "(0 silenced).\n9 settings are missing.\n" in report
     assert "FLOWER" not in report
 
 
 @pytest.mark.parametrize(
     ("secret", "content", "words"),
     [
-        ("django_secret_key", "", "Write {path}: python -c"),
+        ("django_secret_key", "", "Create the file {path}: python -c"),
         ("django_secret_key", "django-insecure-1", "DJANGO_SECRET_KEY is a default or short"),
         ("database_url", "postgres://db.example.com", "has no database name"),
         ("celery_broker_url", "redis://:secret@cache.example.com/2", "pipeline.W001"),
@@ -103,3 +105,16 @@ def test_deploy_check_names_a_secret_that_all_users_can_read(
     path.chmod(0o444)
     report = run(project("elsewhere"), "just", "deploy-check", codes=(1,), **production)
     assert f"All users of this machine can read {path}: " in report
+
+
+def test_deploy_check_names_a_secret_that_you_cannot_read(
+    project: Project, production: dict[str, Any]
+) -> None:
+    """The user is root, without the right to read the files of others."""
+    secret = Path(production["SECRETS_DIR"]) / "celery_broker_url"
+    os.chown(secret, 1000, 1000)
+    without = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+    command = (*without, "just", "deploy-check")
+    report = run(project("elsewhere"), *command, codes=(1,), **production)
+    assert f"You cannot read {secret}: run this as root, or as the user 1000.\n" in report
+    assert "Traceback" not in report

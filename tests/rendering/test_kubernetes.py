@@ -11,7 +11,7 @@ from support.deployment_files import ANSWERS, COMPOSE, OURS, Project, distinct, 
 from support.manifests import KEDA, KUBERNETES, built, keda_schema, manifests
 from support.projects import run
 from support.questionnaire import ENVIRONMENT
-from support.rendering import ROOT
+from support.rendering import ROOT, render
 
 
 @pytest.mark.live("kubectl")
@@ -114,6 +114,23 @@ def test_prometheus_may_read_worker_and_beat_alone(project: Project) -> None:
     assert policy["ingress"][0]["ports"] == [{"port": "metrics"}]
     without = {name for kind, name in manifests(project("socket")) if kind == "NetworkPolicy"}
     assert "from-prometheus-to-metrics" not in without
+
+
+def test_the_readme_names_all_settings_of_a_deploy(template: Path, tmp_path: Path) -> None:
+    monitoring = {"monitoring": ["opentelemetry", "sentry"], "kubernetes": True}
+    project = render(template, tmp_path / "traces", **monitoring)
+    readme = (project / "kubernetes/README.md").read_text()
+    assert "--from-literal=SENTRY_DSN=" in readme
+    assert "--from-literal=OTEL_EXPORTER_OTLP_ENDPOINT=" in readme
+    assert "Write the address of your Redis in `autoscaling/worker.yaml`" in readme
+    base = (project / "kubernetes/base/kustomization.yaml").read_text()
+    assert "- OTEL_SERVICE_NAME=my-project\n" in base
+    sqs = render(template, tmp_path / "sqs", broker_url="sqs://", kubernetes=True) / "kubernetes"
+    assert "Give the pods permission for SQS" in (sqs / "README.md").read_text()
+    policies = list(yaml.safe_load_all((sqs / "base/network.yaml").read_text()))
+    [egress] = [each["spec"]["egress"] for each in policies if "egress" in each["spec"]]
+    assert egress[-1]["ports"] == [{"port": 80}]
+    assert {"ipBlock": {"cidr": "169.254.169.254/32"}} in egress[-1]["to"]
 
 
 @pytest.mark.live("kubectl")

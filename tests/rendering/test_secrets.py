@@ -71,7 +71,7 @@ def test_the_example_lists_all_variables_and_sets_none(project: Project, name: s
     read = "\n".join(file.read_text() for file in readers)
     names = re.findall(r"^# ([A-Z_]{4,})=", "\n".join(lines), re.MULTILINE)
     assert len(names) == len(set(names)) > 10
-    by_libraries = {"AWS_ENDPOINT_URL_SQS", "SSL_CERT_FILE"}
+    by_libraries = {"SSL_CERT_FILE"}
     assert {name for name in names if name not in read} == by_libraries & {*names}
     passed = services(project(name) / "compose.production.yaml")["web"]["environment"]
     assert {name for name, value in passed.items() if value is None} <= {*names}
@@ -87,7 +87,7 @@ def test_the_image_contains_no_secrets_and_no_git_history() -> None:
     assert {"*.env", ".env.*", ".git", ".venv", "var"} <= set(ignored)
 
 
-@pytest.mark.parametrize("name", [".env", "production.env"])
+@pytest.mark.parametrize("name", [".env", "production.env", ".env.production"])
 def test_git_ignores_files_with_secrets(tmp_path: Path, name: str) -> None:
     git(tmp_path, "init")
     for file in (name, "config/settings/defaults.env", ".gitignore"):

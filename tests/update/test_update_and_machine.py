@@ -1,5 +1,8 @@
 """Updates in unusual repositories, and on machines where git or uv cannot be used."""
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from support.git import git
 from support.projects import commit, replace, run, tree, write
 from support.rendering import render
 from support.updating import FUTURE, NEXT, Make, merge
+from support.waiting import wait_until
 
 ANSWERS = ".copier-answers.yml"
 
@@ -62,6 +66,58 @@ def test_a_project_in_a_folder_of_its_repository_gets_paths_from_its_own_folder(
     printed = merge(project, code=1)
     assert "The template moved or removed 1 files, for example docs/page.md." in printed
     assert f"\n{settings}\nChoose between the marked lines" in printed
+
+
+def test_git_settings_do_not_hide_a_conflict_or_drop_an_edit(project: Path) -> None:
+    settings = "config/settings/base.py"
+    replace(project / settings, 'LANGUAGE_CODE = "en-us"', 'LANGUAGE_CODE = "de-at"')
+    write(project, {"docs/mine.md": "A space at the end \n", "project.just": "mine:\n    true\n"})
+    replace(project / "justfile", "_list:", "# Mine\n_list:")
+    commit(project)
+    git(project, "config", "apply.whitespace", "error")
+    git(project, "config", "status.showUntrackedFiles", "no")
+    assert f"\n{settings}\nChoose between the marked lines" in merge(project, code=1)
+    assert '<<<<<<< before updating\nLANGUAGE_CODE = "de-at"' in (project / settings).read_text()
+    assert "# Mine\n_list:" in (project / "justfile").read_text()
+
+
+def test_an_update_that_fails_halfway_is_undone(project: Path) -> None:
+    """A directory that git ignores is where the new version has a file."""
+    replace(project / "justfile", "_list:", "# Mine\n_list:")
+    write(project, {"docs/office.md/plan": "A\n", ".git/info/exclude": "/docs/office.md\n"})
+    commit(project)
+    before = tree(project)
+    printed = merge(project, code=1)
+    assert printed.endswith("The update stopped halfway, and was undone.\n")
+    assert tree(project) == before
+    assert not git(project, "status", "--porcelain")
+
+
+COPIER = """#!/bin/sh
+case "$*" in
+    *check-update*) echo '{"update_available": true, "current_version": 1, "latest_version": 2}' ;;
+    *) rm justfile && touch new && exec sleep 100 ;;
+esac
+"""
+
+
+def test_an_update_is_undone_on_ctrl_c(project: Path, tmp_path: Path) -> None:
+    write(tmp_path, {"uv": COPIER})
+    (tmp_path / "uv").chmod(0o755)
+    before = tree(project)
+    process = subprocess.Popen(
+        ["sh", "bin/template", "merge"],
+        cwd=project,
+        env=os.environ | {"UV": str(tmp_path / "uv")},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    wait_until(lambda: (project / "new").exists(), "Copier has changed files")
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors == "Copier was stopped.\nThe update stopped halfway, and was undone.\n"
+    assert (process.returncode, tree(project)) == (1, before)
 
 
 def test_a_lock_file_that_cannot_be_updated_is_an_error(project: Path) -> None:

@@ -76,11 +76,12 @@ TEMPLATES = [
     },
 ]
 
-# The task that the button of the page sends (docs/page.md). It has one argument, a string.
+# The task that the button of the status page sends (docs/page.md). It has one argument, a string.
 # `project` replaces it with one of yours.
 LANDING_TASK = "apps.pipeline.tasks.echo"
 
-# The version of the code, for example the tag of the image. The page compares it with the workers'.
+# The version of the code, for example the tag of the image. The status page compares it with the
+# version of each worker.
 APP_VERSION = env.str("APP_VERSION", "")
 
 # Database

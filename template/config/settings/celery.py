@@ -48,7 +48,7 @@ CELERY_TASK_ROUTES: Any = pairs("CELERY_TASK_ROUTES", "apps.shop.tasks.*=mail")
 CELERY_TASK_SOFT_TIME_LIMIT = 25 * 60
 CELERY_TASK_TIME_LIMIT = 30 * 60
 
-# Nothing lost
+# Acknowledgement and shutdown
 
 # A message is acknowledged after its task has run. Otherwise a killed worker loses its tasks.
 CELERY_TASK_ACKS_LATE = True

@@ -39,7 +39,8 @@ def names(variable: str) -> list[str]:
 def pairs(variable: str, example: str) -> dict[str, str]:
     """Names with a value for each, such as a=b,c=d. Exit with a message if one has no value."""
     found = {name: name.partition("=") for name in names(variable)}
-    for name, (_, _, value) in found.items():
+    for name, (_, sign, value) in found.items():
         if not value:
-            sys.exit(f"{variable} holds {name}. Write {example}, for example.")
+            missing = "value" if sign else "'='"
+            sys.exit(f"{variable}: {name!r} has no {missing}. Write {example}, for example.")
     return {name.strip(): value.strip() for name, _, value in found.values()}

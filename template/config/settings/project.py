@@ -18,5 +18,5 @@ AUTH_USER_MODEL = "users.User"
 # CELERY_TASK_QUEUES = []
 # CELERY_TASK_ROUTES = {}
 
-# The task that the button of the page sends. It has one argument, a string.
+# The task that the button of the status page sends. It has one argument, a string.
 LANDING_TASK = "apps.tasks.tasks.example_task"

@@ -1,6 +1,7 @@
 """Runs an embedded Valkey server, so that `just dev` and tests need no installed broker."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -54,6 +55,18 @@ def end_with_parent(command: list[str]) -> list[str]:
     both = f"kill -0 {os.getpid()} && kill -0 $$"
     watch = f"(while {both}; do sleep 1; done; kill -TERM 0) >/dev/null 2>&1 &"
     return ["sh", "-c", f'{watch} exec "$@"', "sh", *command]
+
+
+def passing_on_sigterm(command: str) -> str:
+    """A line of the Procfile whose programs get SIGTERM. A shell alone would keep it to itself.
+
+    A single program takes the place of the shell. For a list of commands, `cd front && npm run
+    watch` for example, the shell sends the signal to its process group.
+    """
+    program = re.match(r"((?:\w+=\S*\s+)*)([\w./-]+)[^;&|<>()`\n]*\Z", command)
+    if program and shutil.which(program[2]):
+        return f"exec env {command}" if program[1] else f"exec {command}"
+    return f"trap 'trap - TERM; kill 0' TERM; ({command}) <&0 & wait $!"
 
 
 def free_port(wanted: int = 0) -> int:

@@ -17,20 +17,33 @@ from apps.pipeline.checks.urls import AMQP, REDIS, broker_urls, scheme
 def result_backend() -> Iterator[CheckMessage]:
     """Check the result backend."""
     backend = current_app.conf.result_backend or "disabled://"
-    kind, problem = scheme(backend), None
+    kind, broker, problem = scheme(backend), scheme(broker_urls()[0]), None
+    # These settings turn `redis` into the URL of the broker.
+    if backend == current_app.conf.broker_url and broker not in (*REDIS, "memory"):
+        message = "CELERY_RESULT_BACKEND is redis, which means the broker's Redis, "
+        message += f"but the broker is {broker}."
+        yield Error(message, f"Set it to {_usable(kind, broker)}.", id="pipeline.E008")
+        return
     try:
         by_url(backend, current_app.loader)
     except Exception as error:  # an import can raise anything
         problem = f"cannot be imported ({error})."
-    if kind == "rpc" and scheme(broker_urls()[0]) not in AMQP:
-        problem = f"needs an AMQP broker, but the broker is {scheme(broker_urls()[0])}."
+    if kind == "rpc" and broker not in AMQP:
+        problem = f"needs an AMQP broker, but the broker is {broker}."
     elif kind in REDIS and "://" not in backend:
         problem = "is not a URL: Celery would use the Redis of this machine."
     elif kind.startswith("django-") and not apps.is_installed("django_celery_results"):
         problem = "needs django-celery-results. The answer django-db to result_backend adds it."
     if problem:
-        hint = "Set CELERY_RESULT_BACKEND to redis, rpc, django-db, none or a URL."
+        hint = f"Set CELERY_RESULT_BACKEND to {_usable(kind, broker)}."
         yield Error(f"The result backend {kind} {problem}", hint, id="pipeline.E008")
+
+
+def _usable(refused: str, broker: str) -> str:
+    """The result backends that work with the broker, except the one that was refused."""
+    names = ["redis"] if broker in REDIS else ["rpc"] if broker in AMQP else []
+    names = [name for name in [*names, "django-db", "none"] if name != refused]
+    return f"{', '.join(names)} or the URL of a Redis"
 
 
 def broker() -> Iterator[CheckMessage]:

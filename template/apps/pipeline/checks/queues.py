@@ -44,8 +44,10 @@ def undeclared_queues() -> Iterator[CheckMessage]:
 
 def declaration(name: str, known: list[str]) -> str:
     """Say how to declare a queue, and which known name is similar."""
-    every = ", ".join(f'Queue("{each}")' for each in [*known, name])
-    hint = f"Declare it in config/settings/project.py: CELERY_TASK_QUEUES = [{every}]"
+    others = known[1:]  # the first is the default queue, which is always declared
+    every = ", ".join(f'Queue("{each}")' for each in [*others, name])
+    code = f"from kombu import Queue; CELERY_TASK_QUEUES = [{every}]"
+    hint = f"Declare it in config/settings/project.py: {code}"
     return " ".join(filter(None, [did_you_mean(name, known), hint]))
 
 

@@ -67,6 +67,7 @@ def scheduler() -> Iterator[CheckMessage]:
     """Check the scheduler class of Beat."""
     conf = current_app.conf
     path, problem = conf.beat_scheduler, None
+    name, choices = path, "database, redbeat or file"
     known: Any = load_extension_class_names("celery.beat_schedulers")
     try:
         symbol_by_name(path, dict(known))
@@ -76,9 +77,13 @@ def scheduler() -> Iterator[CheckMessage]:
         kind = scheme(conf.get("redbeat_redis_url") or broker_urls()[0])
         if "redbeat" in path.lower() and kind not in (*REDIS, "redis-sentinel", "unix"):
             problem = f"needs a Redis, but CELERY_REDBEAT_REDIS_URL has the scheme {kind}."
+            choices = "database or file"
+            if conf.get("redbeat_redis_url") in (None, conf.broker_url):  # as in the settings
+                name = "redbeat"
+                problem = f"needs a Redis broker, but the broker is {kind}."
     if problem:
-        hint = "Set CELERY_BEAT_SCHEDULER to database, redbeat or file."
+        hint = f"Set CELERY_BEAT_SCHEDULER to {choices}."
         if "redbeat" in path and "No module" in problem:
             answer = "uvx copier update -r :current: --defaults -d beat_scheduler=redbeat"
             hint = f"To add RedBeat's code, change the answer: {answer}"
-        yield Error(f"The scheduler {path} {problem}", hint, id="pipeline.E007")
+        yield Error(f"The scheduler {name} {problem}", hint, id="pipeline.E007")

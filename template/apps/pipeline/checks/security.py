@@ -43,7 +43,10 @@ def encryption() -> Iterator[CheckMessage]:
                 yield Info(message, hint, id="pipeline.I001")
             continue
         if not _verifies(kind, url, use_ssl):
-            hint = "Set ssl_cert_reqs to CERT_REQUIRED; for amqps:// set server_hostname to None."
+            hint = (
+                "Remove ssl_cert_reqs from the URL, or set it to CERT_REQUIRED. For amqps://, set "
+                'CELERY_BROKER_USE_SSL = {"server_hostname": None}; None means the host of the URL.'
+            )
             message = f"{name} is encrypted, but does not verify the certificate of {hostname}."
             yield Error(message, hint, id="pipeline.E011")
 

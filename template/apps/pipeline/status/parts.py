@@ -26,7 +26,9 @@ TO_DO = {
     "worker": "Start it with `just dev`, `just up` or `celery -A config worker`. Read its log.",
     "outbox": "Start the broker and Beat, which sends what waits. The admin lists the tasks.",
     "queues": "Start a worker that consumes the queue. Without --queues a worker consumes all.",
-    "round trip": "Start a worker if none runs, or wait until a process is free. Read its log.",
+    "round trip": (
+        "Start a worker if none runs, or wait until a process is free. Read the worker's log."
+    ),
     "Beat": "Start it with `just dev`, `just up` or `celery -A config beat`. Read its log.",
     "schedules": "Run `just migrate`, which writes the declared schedules to the database.",
 }
@@ -77,7 +79,8 @@ def migrations() -> Part:
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
-        return Part("migrations", False, f"{len(missing)} not applied, first {missing[0][0]}")
+        words = f"{len(missing)} not applied, the first is {missing[0][0]}"
+        return Part("migrations", False, words)
     return Part("migrations", True, "all applied")
 
 

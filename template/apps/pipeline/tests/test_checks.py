@@ -316,6 +316,28 @@ def test_e007_a_scheduler_that_cannot_be_used(
 
 
 @pytest.mark.parametrize(
+    ("broker", "problem"),
+    [
+        ("amqp://localhost//", "redbeat needs a Redis broker, but the broker is amqp."),
+        (
+            "redis://localhost/0",
+            "apps.redbeat:Scheduler needs a Redis, "
+            "but CELERY_REDBEAT_REDIS_URL has the scheme amqp.",
+        ),
+    ],
+)
+def test_e007_redbeat_without_a_redis(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, broker: str, problem: str
+) -> None:
+    monkeypatch.setattr("apps.pipeline.checks.schedules.symbol_by_name", lambda *_: None)
+    settings.CELERY_BROKER_URL = broker
+    settings.CELERY_BEAT_SCHEDULER = "apps.redbeat:Scheduler"
+    settings.CELERY_REDBEAT_REDIS_URL = "amqp://localhost//"
+    hint = "Set CELERY_BEAT_SCHEDULER to database or file."
+    assert only() == f"pipeline.E007: The scheduler {problem} {hint}"
+
+
+@pytest.mark.parametrize(
     ("backend", "message"),
     [
         ("rpd://", "rpd cannot be imported"),
@@ -333,6 +355,24 @@ def test_e008_a_result_backend_that_cannot_be_used(
     settings.CELERY_RESULT_BACKEND = backend
     assert only().startswith("pipeline.E008: The result backend ")
     assert message in only()
+
+
+@pytest.mark.parametrize(
+    ("broker", "choices"),
+    [
+        ("amqp://localhost//", "rpc, django-db, none or the URL of a Redis."),
+        ("sqs://", "django-db, none or the URL of a Redis."),
+    ],
+)
+def test_e008_results_in_the_redis_of_another_broker(
+    settings: Settings, broker: str, choices: str
+) -> None:
+    settings.CELERY_BROKER_URL = settings.CELERY_RESULT_BACKEND = broker
+    message = next(each for each in found() if each.startswith("pipeline.E008"))
+    assert message == (
+        "pipeline.E008: CELERY_RESULT_BACKEND is redis, which means the broker's Redis, "
+        f"but the broker is {broker.partition(':')[0]}. Set it to {choices}"
+    )
 
 
 @pytest.mark.parametrize("backend", [None, "disabled://"])
@@ -391,7 +431,10 @@ def test_e010_a_database_that_cannot_be_used(
 
 
 class TestQueues:
-    HINT = 'Declare it in config/settings/project.py: CELERY_TASK_QUEUES = [Queue("celery"), '
+    HINT = (
+        "Declare it in config/settings/project.py: "
+        'from kombu import Queue; CELERY_TASK_QUEUES = [Queue("mial")]'
+    )
 
     @pytest.mark.parametrize(
         "routes",
@@ -410,7 +453,7 @@ class TestQueues:
         assert only() == (
             "pipeline.E014: The route of apps.shop.* names the queue 'mial', "
             "which CELERY_TASK_QUEUES does not declare. "
-            f'{self.HINT}Queue("mial")]'
+            f"{self.HINT}"
         )
 
     def test_the_paths_of_two_functions_are_no_route(self, settings: Settings) -> None:
@@ -426,6 +469,7 @@ class TestQueues:
         settings.CELERY_TASK_QUEUES = [Queue("mail_out")]
         settings.CELERY_TASK_ROUTES = {"apps.shop.*": {"queue": "mail_outt"}}
         assert "Did you mean mail_out?" in only()
+        assert only().endswith('[Queue("mail_out"), Queue("mail_outt")]')
 
     def test_e014_the_queue_of_a_schedule(self, settings: Settings) -> None:
         settings.CELERY_BEAT_SCHEDULE = {

@@ -91,7 +91,7 @@ class TestGreen:
     ) -> None:
         _, found = examined()
         assert found["worker"][0] is True
-        assert "this machine has no heartbeat of it" in found["worker"][1]
+        assert "runs on another machine (it ran the test task)" in found["worker"][1]
         assert found["round trip"][0] is True
 
 
@@ -157,7 +157,8 @@ class TestRed:
 
     def test_migrations_that_are_not_applied(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(MigrationRecorder, "has_table", lambda _: False)
-        assert "not applied, first " in report.check_part("migrations", parts.migrations).words
+        finding = report.check_part("migrations", parts.migrations)
+        assert "not applied, the first is " in finding.words
 
     def test_a_setting_with_an_error(self, settings: Settings) -> None:
         settings.CELERY_TASK_MAX_RETRIES = 3
@@ -218,7 +219,7 @@ class TestBeat:
         finding = report.beat(self.up)
         assert (finding.ok, finding.words) == (
             True,
-            "a Beat leads, but this machine has no heartbeat of it",
+            "the leader runs on another machine",
         )
 
     def test_with_a_heartbeat_but_without_a_leader_is_red(self, app: Celery) -> None:

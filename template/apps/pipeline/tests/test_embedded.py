@@ -10,7 +10,12 @@ import redis
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from apps.pipeline.broker.embedded import end_with_parent, free_port, server
+from apps.pipeline.broker.embedded import (
+    end_with_parent,
+    free_port,
+    passing_on_sigterm,
+    server,
+)
 
 WAIT_TIMEOUT = 60  # seconds
 
@@ -105,3 +110,22 @@ class TestFreePort:
             port = taken.getsockname()[1]
             assert port < free_port(port) < port + 100
         assert free_port(port) == port
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("sleep 1000", ""),
+        ("TIME=1000 sleep 1000", ""),
+        ("cd / && echo on && sleep 1000", "on\n"),
+        ("(echo on; sleep 1000); true", "on\n"),
+    ],
+)
+def test_sigterm_ends_all_programs_of_a_line(command: str, output: str) -> None:
+    line = ["sh", "-c", passing_on_sigterm(command)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, start_new_session=True, text=True)
+    assert process.stdout is not None
+    assert process.stdout.read(len(output)) == output
+    process.terminate()
+    assert process.stdout.read() == ""  # every program that could write has ended
+    assert process.wait(WAIT_TIMEOUT) != 0

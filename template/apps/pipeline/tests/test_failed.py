@@ -478,9 +478,9 @@ class TestCommand:
         failed(task_id="other", message="", obstacle="It hides its arguments.")
         listed = self.run()
         assert "mill.sell[the-id]: error, ValueError: no\n" in listed
-        assert listed.endswith("2 failed tasks, not run again.\n")
+        assert listed.endswith("2 failed tasks have not been run again.\n")
         assert "Sent mill.sell[the-id] again, as " in self.run("--run-again", "the-id")
-        assert self.run().endswith("1 failed task, not run again.\n")
+        assert self.run().endswith("1 failed task has not been run again.\n")
         with pytest.raises(CommandError, match=r"other\]: It hides its arguments"):
             self.run("--run-again", "all")
         with pytest.raises(CommandError, match=r"other\]: It hides its arguments"):

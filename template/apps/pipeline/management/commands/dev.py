@@ -22,7 +22,12 @@ from honcho.environ import parse_procfile
 from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer
 
-from apps.pipeline.broker.embedded import end_with_parent, free_port, server
+from apps.pipeline.broker.embedded import (
+    end_with_parent,
+    free_port,
+    passing_on_sigterm,
+    server,
+)
 
 
 class Command(BaseCommand):
@@ -118,7 +123,7 @@ def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
     manager = Manager(Printer(_Terminal()))
     manager._procmgr = Processes()
     for name, command in processes.items():
-        words = end_with_parent(["sh", "-c", command])
+        words = end_with_parent(["sh", "-c", passing_on_sigterm(command)])
         manager.add_process(name, f"exec {shlex.join(words)}", env=os.environ | variables)
     try:
         manager.loop()

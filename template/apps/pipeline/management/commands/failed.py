@@ -55,7 +55,8 @@ class Command(BaseCommand):
                 f"{localtime(failed.failed_at):%Y-%m-%d %H:%M} {failed}: {failed.reason}, {error}"
             )
         count = waiting.count()
-        self.stdout.write(f"{count} failed task{'' if count == 1 else 's'}, not run again.")
+        tasks = "task has" if count == 1 else "tasks have"
+        self.stdout.write(f"{count} failed {tasks} not been run again.")
 
     def _run_again(self, wanted: list[str]) -> None:
         from apps.pipeline.failed.again import run_again

@@ -61,8 +61,9 @@ def refusal(name: str, directory: Path) -> str | None:
     """The reason why the name cannot be used, with another name to use; None if it can."""
     valid = re.sub(r"\W+|_+", "_", name.lower()).strip("_").lstrip("0123456789_")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        advice = f"Write {valid}, for example: " if valid else ""
-        return f"{advice}a name has only lower-case letters, digits and _, unlike {name!r}."
+        example = f", for example {valid}" if valid else ""
+        problem = f"{name!r} is not a valid name for an app."
+        return f"{problem} Use lower-case letters, digits and _{example}."
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         return f"Write {name}_app, for example: {name!r} is a Python keyword."
     if len(name) > 40:
