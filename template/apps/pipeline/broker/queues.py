@@ -37,9 +37,12 @@ class Queues(amqp.Queues):
 
     def __setitem__(self, name: str, queue: Any) -> None:
         # With Celery's default routing key for all queues, each message would reach every queue.
-        queue.routing_key = queue.routing_key or name
+        if getattr(queue.exchange, "type", None) != "fanout":  # which ignores the key
+            queue.routing_key = queue.routing_key or name
         arguments = queue.queue_arguments or {}
-        if self.create_missing_queue_type == "quorum":  # Celery's setting for undeclared queues
+        is_kept = queue.durable and not (queue.auto_delete or queue.exclusive)
+        # Celery's setting for undeclared queues. RabbitMQ refuses it for queues that it deletes.
+        if self.create_missing_queue_type == "quorum" and is_kept:
             arguments = {"x-queue-type": "quorum"} | arguments
         if arguments.get("x-queue-type") == "quorum":
             queue.queue_arguments = {"x-delivery-limit": DELIVERY_LIMIT} | arguments
@@ -141,6 +144,13 @@ def is_quorum(app: Any) -> bool:
     conf = app.conf
     on_rabbitmq = str(conf.broker_url).startswith("amqp")
     return on_rabbitmq and bool(conf.task_default_queue_type == "quorum")
+
+
+def is_delayed_by_broker(app: Any, delivery_info: Any) -> bool:
+    """Whether RabbitMQ delays a message. It cannot if its queue has a direct exchange."""
+    queue = queue_of(app, delivery_info)
+    exchange = app.amqp.queues[queue].exchange if queue else None
+    return is_quorum(app) and getattr(exchange, "type", None) != "direct"
 
 
 def queue_of(app: Any, delivery_info: Any) -> str | None:

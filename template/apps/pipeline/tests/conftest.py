@@ -27,6 +27,8 @@ def connection(broker_url: str, redis: Redis) -> Iterator[Connection]:
 @pytest.fixture(autouse=True)
 def nothing_left() -> None:
     """Forget the messages that channels of earlier tests have left. Later channels return them."""
+    acks.broker = None
+    acks.recent.clear()
     acks.to_acknowledge.clear()
     unacked.to_return.clear()
 

@@ -7,7 +7,7 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from apps.pipeline.broker.redis import acks, lease
+from apps.pipeline.broker.redis import acks, lease, unacked
 from apps.pipeline.tests.messages import QUEUE, send
 
 
@@ -104,6 +104,22 @@ def test_a_command_without_an_answer_is_repeated(
         other.default_channel  # noqa: B018 - repeats it
     assert loop.recorded() == set()
     assert not acks.to_acknowledge
+
+
+def test_another_broker_does_not_forget_what_failed(
+    broker_url: str, connection: Connection, loop: Loop
+) -> None:
+    send(connection)
+    message = loop.take()
+    loop.channel.qos.keep(message.delivery_tag)
+    loop.channel.close()
+    message.ack()
+    unacked.return_to_queue("another")
+    for url in (broker_url.removesuffix("/0") + "/5", broker_url):
+        with Connection(url) as other:
+            other.connect()
+            other.default_channel  # noqa: B018 - repeats it, if it is the same broker
+        assert bool(acks.to_acknowledge) == bool(unacked.to_return) == url.endswith("/5")
 
 
 @pytest.mark.parametrize("where", ["thread", "cancelled", "closed"])

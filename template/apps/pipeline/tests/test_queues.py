@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from apps.pipeline.broker import queues
@@ -31,6 +32,30 @@ def app() -> Celery:
 def test_no_queue_drops_redelivered_messages(app: Celery, name: str) -> None:
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": queues.DELIVERY_LIMIT}
     assert app.amqp.queues[name].queue_arguments == arguments
+
+
+@pytest.mark.parametrize(
+    "queue", [Broadcast("news"), Queue("reply", exclusive=True), Queue("once", auto_delete=True)]
+)
+def test_a_queue_that_rabbitmq_deletes_is_no_quorum_queue(app: Celery, queue: Queue) -> None:
+    """RabbitMQ refuses it, and the worker could not start."""
+    app.conf.task_queues = [queue]
+    assert not app.amqp.queues[queue.name].queue_arguments
+
+
+def test_every_consumer_of_a_broadcast_has_the_same_routing_key(app: Celery) -> None:
+    """On Redis it is a part of the channel on which workers subscribe."""
+    queue = Broadcast("news")
+    app.conf.task_queues = [queue]
+    assert app.amqp.queues[queue.name].routing_key in ("", None, app.conf.task_default_routing_key)
+
+
+@pytest.mark.parametrize(("kind", "is_delayed"), [("topic", True), ("direct", False)])
+def test_rabbitmq_delays_no_message_of_a_queue_with_a_direct_exchange(
+    app: Celery, kind: str, is_delayed: bool
+) -> None:
+    app.conf.task_queues = [Queue("orders", Exchange("orders", type=kind))]
+    assert queues.is_delayed_by_broker(app, {"routing_key": "orders"}) is is_delayed
 
 
 def test_a_declared_delivery_limit_is_kept(app: Celery) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
 from kombu import Connection, Queue
 from kombu.asynchronous import Hub
 from kombu.transport import redis as kombu
@@ -17,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from apps.pipeline.broker.embedded import server
-from apps.pipeline.broker.redis import acks, unacked
+from apps.pipeline.broker.redis import acks, lease, unacked
 from apps.pipeline.broker.redis.channel import AtomicTakeMixin
 from apps.pipeline.broker.redis.transport import (
     Channel,
@@ -142,6 +143,7 @@ class TestALostMessage:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.take_and_end(tmp_path, monkeypatch, Transport)
+        acks.broker = None  # the same broker has another port
         with server(tmp_path) as url, connect(url) as connection:
             assert found(connection) == ["hello"]
             assert found(connection) == []
@@ -329,6 +331,7 @@ def test_a_failed_acknowledgement_is_repeated_later(tmp_path: Path) -> None:
         message.ack()
         assert acks.to_acknowledge == {message.delivery_tag}
         connection.collect()
+    acks.broker = None  # the same broker has another port
     with server(tmp_path) as url, connect(url) as connection:
         assert found(connection) == []
         assert unacknowledged(connection) == []
@@ -440,6 +443,44 @@ def test_a_record_that_cannot_be_read_does_not_keep_others_from_returning(
     client.hset(channel.unacked_key, "bad", b"[\xff")
     assert channel.qos._return(["bad", tag.decode()], client) == [tag.decode()]
     assert "Message bad stays unacknowledged" in caplog.text
+
+
+def test_a_connection_that_is_lost_while_messages_return_is_an_error(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*args: Any) -> None:
+        raise Disconnected("lost")
+
+    consumer = ReceivingConsumer(connection, QUEUE)
+    send(connection)
+    consumer.payloads(1)
+    channel: Any = connection.default_channel
+    [tag] = client_of(connection).hkeys("unacked")
+    unacked.return_to_queue(tag.decode())
+    with monkeypatch.context() as patched:
+        patched.setattr(type(channel), "_lookup", lose)
+        with pytest.raises(Disconnected):
+            channel.qos.repeat_failed()
+    assert [*unacked.to_return] == [tag.decode()]
+
+
+def test_a_worker_that_was_frozen_drops_what_has_not_started(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker may have taken it. The consumer drops it when it loses the connection."""
+    opened(connection)
+    renewal = lease.Renewal(Celery(set_as_current=False))
+    monkeypatch.setattr(lease, "_renewing", renewal)
+    cycle: Any = connection.transport.cycle  # type: ignore[attr-defined]
+    cycle.on_poll_start()
+    cycle.created_at -= 2 * lease.SECONDS
+    renewal.renewed_at -= lease.SECONDS
+    renewal.check_end()
+    renewal.renewed_at = time.monotonic()  # the thread is often faster than the event loop
+    with pytest.raises(Disconnected, match="frozen"):
+        cycle.on_poll_start()
+    cycle.created_at = time.monotonic()  # of the next connection
+    cycle.on_poll_start()
 
 
 @pytest.mark.parametrize("queues", [[], [None]], ids=["unknown key", "no key"])

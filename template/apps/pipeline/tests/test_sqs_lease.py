@@ -139,3 +139,19 @@ def test_an_error_response_counts_as_an_outage_of_the_broker() -> None:
     error = botocore.ClientError({"Error": {"Code": "ServiceUnavailable"}}, "SendMessage")
     with pytest.raises(OperationalError), connection._reraise_as_library_errors():
         raise error
+
+
+def test_the_message_of_a_task_that_continues_is_not_returned() -> None:
+    """And it is deleted when the task has ended, with the receipt that it had."""
+    module = "apps.pipeline.broker.sqs.transport"
+    sqs: Any = pytest.importorskip(module, reason="this project does not use SQS")
+    channel = object.__new__(sqs.Channel)
+    channel.__dict__ |= {"kept": {}, "_qos": SimpleNamespace(_delivered={}, ack=print)}
+    message = SimpleNamespace(delivery_tag="one")
+    hold("one")
+    channel.keep(message)
+    channel._restore(message)
+    assert lease.held
+    channel._take_back("one")
+    assert channel._qos._delivered == {"one": message}
+    assert not channel.kept

@@ -117,6 +117,7 @@ def test_a_failed_reject_is_repeated_later(tmp_path: Path, requeue: bool) -> Non
         broker.close()
         message.reject(requeue=requeue)
         connection.collect()
+    acks.broker = None  # the same broker has another port
     with server(tmp_path) as url, Connection(url) as connection, Redis.from_url(url) as redis:
         connection.connect()
         assert redis.llen("celery") == requeue

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import pytest
 from billiard.connection import Connection as BilliardConnection
@@ -42,7 +42,8 @@ from apps.pipeline.tasks import ping
 from apps.pipeline.testing import worker_thread
 from apps.pipeline.worker import answer
 from apps.pipeline.worker import consumer as consumers
-from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, waiting_messages
+from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, gives_all, waiting_messages
+from apps.pipeline.worker.request import is_in_process
 from apps.pipeline.worker.results import PartialResults
 from apps.pipeline.worker.shutdown import SoftShutdown
 from apps.pipeline.worker.timeouts import WorkerTimeouts
@@ -72,6 +73,7 @@ def parent_of(app: Celery) -> SimpleNamespace:
             queues=[Queue(app.conf.task_default_queue)],
         ),
         is_stopping=False,
+        qos=QoS(print, 2),
         task_buckets={"bakery.bake": TokenBucket(1), "bakery.sell": None},
     )
 
@@ -189,6 +191,28 @@ class TestConsumes:
         step.received_at -= STUCK_AFTER
         monkeypatch.setattr(state, "scheduled_requests", {"one"})
         assert not step._consumes(full)
+
+    def test_a_worker_at_its_prefetch_limit_consumes(
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`pool_grow` adds a process, and RabbitMQ's prefetch count stays as it was."""
+        ping.delay()
+        step.received_at -= STUCK_AFTER
+        monkeypatch.setattr(state, "reserved_requests", {"one"})
+        parent = parent_of(live_app)
+        parent.qos = QoS(print, 1)
+        assert step._consumes(parent)
+
+    @pytest.mark.parametrize(
+        "queue",
+        [
+            Queue("bread.fifo"),
+            Queue("bread", queue_arguments={"x-single-active-consumer": True}),
+        ],
+    )
+    def test_messages_that_may_wait_for_another_worker_do_not_count(self, queue: Queue) -> None:
+        assert not gives_all(queue)
+        assert gives_all(Queue("bread"))
 
     def test_messages_that_are_discarded_count_as_received(
         self, step: Heartbeat, live_app: Celery
@@ -355,7 +379,7 @@ class TestUnknownTask:
         self, consumer: Any, message: Any, monkeypatch: pytest.MonkeyPatch, broker_delays: bool
     ) -> None:
         """Let the consumer handle the message while the broker accepts nothing."""
-        monkeypatch.setattr(queues, "is_quorum", lambda _: broker_delays)
+        monkeypatch.setattr(queues, "is_delayed_by_broker", lambda *_: broker_delays)
         monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 10)  # RabbitMQ delays by whole seconds
         monkeypatch.setattr(Producer, "publish", Mock(side_effect=OperationalError("full")))
         consumer.on_unknown_task(None, message, KeyError())
@@ -430,7 +454,7 @@ class Request:
     def __init__(self, message: Any) -> None:
         self.id = message.delivery_tag
         self.message = message
-        self._eta_timer_entry = None
+        self._eta_timer_entry = self._apply_result = None
 
 
 @pytest.mark.parametrize("waits_in", ["reserved_requests", "scheduled_requests", "task_buckets"])
@@ -469,7 +493,7 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
             assert bound.get() is None
 
 
-@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
+@pytest.mark.usefixtures("recwarn")  # Celery warns of its next release
 def test_tasks_that_wait_in_a_pool_of_threads_run_once_if_the_connection_is_lost(
     live_app: Celery, broker_url: str
 ) -> None:
@@ -498,18 +522,48 @@ def test_tasks_that_wait_in_a_pool_of_threads_run_once_if_the_connection_is_lost
     assert runs == [0, 1, 2, 3]
 
 
-@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
-def test_a_message_is_acknowledged_again_if_redis_lost_its_last_writes(
-    live_worker: Celery, broker_url: str
+@pytest.mark.usefixtures("recwarn")  # Celery warns of its next release
+def test_a_task_runs_again_if_redis_lost_its_acknowledgement_with_its_last_writes(
+    live_app: Celery, broker_url: str
 ) -> None:
-    ping.delay().get(timeout=WAIT_TIMEOUT)
-    with Redis.from_url(broker_url) as client:
-        wait_until(lambda: acks.recent and not client.hlen("unacked"))
-        client.zadd("unacked_index", {acks.recent[-1]: time.time()})
-        client.hset("unacked", acks.recent[-1], "[{}, '', '']")
+    """It may also have lost what the task sent before it was acknowledged."""
+    runs: list[str] = []
+
+    @live_app.task(name="shop.weigh", bind=True)
+    def weigh(self: Any) -> None:
+        runs.append(self.request.id)
+
+    with Redis.from_url(broker_url) as client, worker_thread(live_app):
+        weigh.delay()
+        wait_until(lambda: runs and not client.hlen("unacked"))
+        weigh.delay()
+        wait_until(lambda: len(runs) == 2 and not client.hlen("unacked"))
+        tag, queue = acks.recent[-1], live_app.conf.task_default_queue
+        with live_app.producer_or_acquire() as producer:
+            weigh.apply_async(producer=producer, queue="lost")
+        record = (client.rpop("lost") or b"").decode()
+        client.zadd("unacked_index", {tag: time.time()})
+        client.hset("unacked", tag, f'[{record}, "", "{queue}"]')
         client.client_kill_filter(_type="normal", skipme=True)
-        wait_until(lambda: not client.hlen("unacked"))
-        assert not client.llen(live_worker.conf.task_default_queue)
+        wait_until(lambda: len(runs) == 3 and not client.hlen("unacked"))
+
+
+class TestInProcess:
+    """Whether a task of a pool process continues when the connection is lost."""
+
+    def of(self, job: Any) -> Any:
+        return SimpleNamespace(_apply_result=ref(job) if job else None)
+
+    def test_a_task_that_a_process_has_continues(self) -> None:
+        job: Any = type("Job", (), {"_write_to": "a process", "_accepted": False})()
+        assert is_in_process(self.of(job))
+        assert job._accepted, "Celery would forget it"
+
+    def test_a_task_that_waits_does_not(self) -> None:
+        job: Any = type("Job", (), {"_write_to": None, "_accepted": False})()
+        assert not is_in_process(self.of(job))
+        assert not job._accepted
+        assert not is_in_process(self.of(None))
 
 
 def test_a_worker_whose_pool_does_not_stop_is_ended() -> None:

@@ -13,9 +13,10 @@ from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker import queues
 from apps.pipeline.broker.redis.server import unsupported
-from apps.pipeline.broker.redis.transport import keep_started, repeat_recent, return_unstarted
+from apps.pipeline.broker.redis.transport import keep_started, return_recent, return_unstarted
 from apps.pipeline.logs import ids
 from apps.pipeline.worker.mingle import skip_if_alone
+from apps.pipeline.worker.request import is_in_process
 from apps.pipeline.worker.timeouts import RETRY_POLICY
 
 logger = logging.getLogger(__name__)
@@ -59,14 +60,15 @@ class Consumer(consumer.Consumer):
         # 5.7.0 (not reported yet). Delete this method once fixed.
         for request in self._continuing():
             keep_started(request.message)
-        repeat_recent()
+        return_recent()
         super().on_connection_error_after_connected(exc)
 
     def _continuing(self) -> set[Any]:
-        """The requests whose tasks run, or will run: only prefork can drop a task that waits."""
+        """The requests whose tasks run, or will run: a pool cannot drop what a process has."""
+        continuing = {*state.reserved_requests}
         if isinstance(self.pool, prefork.TaskPool):
-            return {*state.active_requests}
-        return {*state.active_requests, *state.reserved_requests}
+            continuing = {request for request in continuing if is_in_process(request)}
+        return continuing | {*state.active_requests}
 
     def on_close(self) -> None:
         # When Celery loses the connection, it drops the tasks that it has not started. On Redis
@@ -75,13 +77,16 @@ class Consumer(consumer.Consumer):
         waiting = {*state.reserved_requests, *state.scheduled_requests}  # type: ignore[attr-defined]
         limited = [bucket.contents for bucket in self.task_buckets.values() if bucket]
         waiting |= {request for contents in limited for request, _ in contents}
-        for request in waiting - self._continuing():
+        continuing = self._continuing()
+        for request in waiting - continuing:
             return_unstarted(request.message)
         for pause in self.pauses:
             return_unstarted(pause.args[0])
             self.timer.cancel(pause)
         self.pauses.clear()
         super().on_close()
+        for request in continuing:
+            state.task_reserved(request)  # else a worker that stops would not wait for it
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         handle = super().create_task_handler(*args, **kwargs)
@@ -101,8 +106,8 @@ class Consumer(consumer.Consumer):
         offers = headers.get("offers", 0) + 1
         text = "Task %s[%s] is not registered in this worker (delivery %d of %d)"
         logger.warning(text, headers.get("task"), headers.get("id"), offers, UNKNOWN_OFFERS)
-        if queues.is_quorum(self.app):
-            self._offer_again(message, offers)  # RabbitMQ delays it
+        if queues.is_delayed_by_broker(self.app, message.delivery_info):
+            self._offer_again(message, offers)
             return
         self.qos.increment_eventually()  # the message must not reduce the prefetch limit
         arguments = (message, offers)
@@ -140,7 +145,7 @@ class Consumer(consumer.Consumer):
             queue = self.app.amqp.queues.new_missing(queues.UNKNOWN_QUEUE)
             destination = {"exchange": queue.exchange, "routing_key": queue.name}
             destination |= {"declare": [queue]}
-        elif queues.is_quorum(self.app):
+        elif queues.is_delayed_by_broker(self.app, info):
             destination = queues.delayed(info["routing_key"], UNKNOWN_PAUSE)
         headers = message.headers | {"offers": offers}
         with self.app.producer_or_acquire() as producer:

@@ -1,6 +1,7 @@
 """The worker's heartbeat, which shows that the worker consumes messages."""
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -111,12 +112,22 @@ def can_take(parent: Any) -> bool:
     buckets = parent.task_buckets.values()
     limit = parent.app.conf.worker_eta_task_limit
     scheduled = len(state.scheduled_requests)  # type: ignore[attr-defined]
+    prefetch = parent.qos.value or math.inf  # `pool_grow` does not change it
     return (
-        len(state.reserved_requests) < parent.pool.num_processes
+        len(state.reserved_requests) < min(parent.pool.num_processes, prefetch)
         and not any(bucket and bucket.contents for bucket in buckets)  # they wait for a rate limit
         and not (limit and scheduled >= limit)
         and not parent.is_stopping
     )
+
+
+def gives_all(queue: Any) -> bool:
+    """Whether a queue gives each message to the next worker that can take one.
+
+    In a FIFO queue of SQS, or with a single active consumer, a message can wait for another worker.
+    """
+    arguments = queue.queue_arguments or {}
+    return not (queue.name.endswith(".fifo") or arguments.get("x-single-active-consumer"))
 
 
 def waiting_messages(parent: Any) -> int | None:
@@ -125,7 +136,7 @@ def waiting_messages(parent: Any) -> int | None:
     with parent.app.connection_for_read(transport_options=TIMEOUTS) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-            for queue in parent.task_consumer.queues:
+            for queue in filter(gives_all, parent.task_consumer.queues):
                 count += backlog.waiting(connection, queue.name)
         except (OperationalError, OSError, *connection.connection_errors):
             return None

@@ -54,3 +54,14 @@ class Request(request.Request):
             yield
         finally:
             stack.pop()
+
+
+def is_in_process(request: Any) -> bool:
+    """Whether a pool process has the task. It may run although its worker does not know it yet."""
+    job = request._apply_result and request._apply_result()  # a weak reference
+    if not getattr(job, "_write_to", None):
+        return False
+    # Else Celery forgets the job when it loses the broker, and with kombu the task runs twice. Seen
+    # in celery 5.7.0 (not reported yet). Delete this function once fixed.
+    job._accepted = True
+    return True

@@ -23,8 +23,11 @@ logger = logging.getLogger(__name__)
 # 5.7.0 (not reported yet). Delete this once fixed: see `to_return`.
 to_acknowledge: set[str] = set()
 
-# The last delivery tags that were acknowledged: see `transport.repeat_recent`.
-recent: deque[str] = deque(maxlen=10_000)
+# The broker from which this process takes messages: see `AtomicTakeMixin.broker`.
+broker: Any = None
+
+# The last delivery tags that were acknowledged: see `transport.return_recent`.
+recent: deque[str] = deque(maxlen=1000)
 
 
 class AcknowledgeMixin(kombu.QoS):

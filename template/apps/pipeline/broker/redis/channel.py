@@ -1,5 +1,6 @@
 """A channel that takes messages and records them in one step."""
 
+import functools
 import logging
 import time
 from contextlib import suppress
@@ -34,9 +35,17 @@ class AtomicTakeMixin(PollingMixin):
         super().__init__(*args, **kwargs)
         self.repeat_failed()
 
+    @functools.cached_property
+    def broker(self: Any) -> tuple[Any, ...]:
+        """What distinguishes the Redis of this channel from others that the process uses."""
+        client = self.connection.client
+        return (client.alt or client.as_uri(), client.virtual_host, self.global_keyprefix)
+
     def repeat_failed(self) -> None:
         """Repeat the commands that failed on a lost connection, at most once a second."""
         failed = acks.to_acknowledge or unacked.to_return
+        if acks.broker not in (None, self.broker):
+            return  # it does not have these messages
         if failed and time.monotonic() > self.repeated_at + 1:
             self.repeated_at = time.monotonic()
             self.qos.repeat_failed()
@@ -59,6 +68,10 @@ class AtomicTakeMixin(PollingMixin):
         priority = self._get_message_priority(payload, reverse=False)
         queues = filter(None, queues_of[exchange, routing_key])  # kombu's default is None
         return payload, [self._q_for_pri(queue, priority) for queue in queues]
+
+    def keep(self: Any, message: Any) -> None:
+        """Do not return this message when the channel closes."""
+        self.qos.keep(message.delivery_tag)
 
     def basic_consume(self: Any, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         (self.unrecorded.add if no_ack else self.unrecorded.discard)(queue)

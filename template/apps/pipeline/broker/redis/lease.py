@@ -57,6 +57,11 @@ def age() -> float | None:
     return time.monotonic() - _renewing.renewed_at if _renewing is not None else None
 
 
+def has_ended_since(moment: float) -> bool:
+    """Whether the lease has ended after this moment, for example because the worker was frozen."""
+    return _renewing is not None and _renewing.check_end() > moment
+
+
 def start(app: Celery) -> None:
     """Start a thread that renews a lease, even while the main thread is busy.
 
@@ -83,6 +88,7 @@ class Renewal:
         self.process = os.getpid()
         self.ended = threading.Event()
         self.renewed_at = time.monotonic()
+        self.ended_at = float("-inf")
 
     def run(self) -> None:
         timeouts = {"socket_timeout": ANSWER_TIMEOUT, "socket_connect_timeout": ANSWER_TIMEOUT}
@@ -103,12 +109,19 @@ class Renewal:
         interval = min(RECORD_INTERVAL, channel.visibility_timeout / 3)
         updated_at = -interval
         while not self.ended.is_set():
+            self.check_end()
             renew(channel)
             self.renewed_at = time.monotonic()
             if time.monotonic() - updated_at >= interval:
                 update_records(channel)
                 updated_at = time.monotonic()
             _fork_lock.wait(self.ended, RENEWAL_INTERVAL)
+
+    def check_end(self) -> float:
+        """The time of the last renewal before the lease ended, if it has ended."""
+        if time.monotonic() - self.renewed_at >= SECONDS:
+            self.ended_at = self.renewed_at
+        return self.ended_at
 
 
 def renew(channel: Any) -> None:

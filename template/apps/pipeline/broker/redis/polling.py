@@ -18,7 +18,7 @@ from uuid import uuid4
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from apps.pipeline.broker.redis import lease, scripts, unacked
+from apps.pipeline.broker.redis import acks, lease, scripts, unacked
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ class PollingMixin:
 
         `flags` has a 1 for each queue whose messages are recorded, else a 0.
         """
+        acks.broker = self.broker
         worker = lease.worker() if lease.held() else ""
         lists = self._lists(queues)
         keys = [self.unacked_index_key, self.unacked_key, unacked.UNDECODABLE, *lease.keys(worker)]

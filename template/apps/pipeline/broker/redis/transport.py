@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from kombu.transport import redis as kombu
+from redis.exceptions import ConnectionError as Disconnected
 
-from apps.pipeline.broker.redis import acks, unacked
+from apps.pipeline.broker.redis import acks, lease, unacked
 from apps.pipeline.broker.redis.channel import AtomicTakeMixin
 from apps.pipeline.broker.redis.clients import ChannelClientMixin, TransportClientMixin
 
@@ -31,6 +32,10 @@ class Poller(kombu.MultiChannelPoller):
     loop: Any = None
     read: Any = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.created_at = time.monotonic()
+
     @property
     def fds(self) -> Iterable[int]:  # type: ignore[override]
         """The sockets that the event loop has to add. Kombu adds all of them again in each tick.
@@ -46,6 +51,10 @@ class Poller(kombu.MultiChannelPoller):
 
     def on_poll_start(self) -> None:
         self.thread = threading.get_ident()
+        # The event loop keeps the poller of a lost connection, which has no channels.
+        if self._channels and lease.has_ended_since(self.created_at):
+            # The consumer then drops the tasks that have not started. Others may have taken them.
+            raise Disconnected("The lease has ended, because this worker was frozen.")
         super().on_poll_start()
         for channel in self._channels:
             if channel.qos.collected:  # no command that takes messages was sent
@@ -102,13 +111,13 @@ def return_unstarted(message: Any) -> None:
         unacked.return_to_queue(message.delivery_tag)
 
 
-def repeat_recent() -> None:
-    """Acknowledge the last messages again on the next connection.
+def return_recent() -> None:
+    """Return the last messages that were acknowledged, if Redis has their records again.
 
-    A Redis that fails over can lose its last writes. The records of messages that were acknowledged
-    then come back, and without this stay until the worker stops, and their tasks run again.
+    A Redis that fails over can lose its last writes. Then it may also have lost what the tasks
+    sent before, so they run again. Without this, that happens when the worker stops.
     """
-    acks.to_acknowledge.update(acks.recent)
+    unacked.return_to_queue(*acks.recent)
 
 
 def keep_started(message: Any) -> None:
@@ -117,5 +126,5 @@ def keep_started(message: Any) -> None:
     Kombu returns it, and the task runs twice. Seen in kombu 5.7.0 (not reported yet). Delete this
     once fixed.
     """
-    if isinstance(message.channel, AtomicTakeMixin):
-        message.channel.qos.keep(message.delivery_tag)
+    if keep := getattr(message.channel, "keep", None):  # on Redis and SQS
+        keep(message)

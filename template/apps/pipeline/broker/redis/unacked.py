@@ -158,6 +158,8 @@ class QoS(AcknowledgeMixin):
                 for tag, record in zip(batch, records, strict=True):
                     try:
                         payload, queues = self.channel.restored(record, queues_of)
+                    except (RedisError, OSError):
+                        raise
                     except Exception:
                         logger.exception("Message %s stays unacknowledged: it cannot be read", tag)
                         continue

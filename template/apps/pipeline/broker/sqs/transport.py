@@ -37,22 +37,38 @@ class Channel(SQS.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.asked_at: dict[str, float] = {}  # by queue URL, the time of the last receive request
+        self.kept: dict[str, Any] = {}  # by delivery tag, the messages of tasks that continue
         super().__init__(*args, **kwargs)
 
+    def keep(self, message: Any) -> None:
+        """Do not return this message when the channel closes, because its task continues.
+
+        With kombu the task runs twice. Seen in kombu 5.7.0 (not reported yet). Delete this once
+        fixed.
+        """
+        self.kept[message.delivery_tag] = message
+
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        self._take_back(delivery_tag)
         if lease.release(delivery_tag):
             super().basic_ack(delivery_tag, multiple)
         else:
             self.qos.ack(delivery_tag)
 
+    def _take_back(self, delivery_tag: str) -> None:
+        if message := self.kept.pop(delivery_tag, None):
+            delivered: Any = self.qos._delivered
+            delivered[delivery_tag] = message
+
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._take_back(delivery_tag)
         if lease.release(delivery_tag):
             super().basic_reject(delivery_tag, requeue)
         else:
             self.qos.ack(delivery_tag)
 
     def _restore(self, message: Any, *args: Any) -> None:
-        if lease.release(message.delivery_tag):
+        if message.delivery_tag not in self.kept and lease.release(message.delivery_tag):
             super()._restore(message, *args)
 
     def _get_from_sqs(
