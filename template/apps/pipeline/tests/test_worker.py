@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from celery.concurrency import asynpool, prefork, solo
 from celery.signals import celeryd_after_setup
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Producer, Queue, pools
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
@@ -493,7 +493,14 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
             assert bound.get() is None
 
 
-@pytest.mark.usefixtures("recwarn")  # Celery warns of its next release
+@pytest.fixture
+def new_connections() -> Iterator[None]:
+    """Leave no closed connection in kombu's pools, which later tests use."""
+    yield
+    pools.reset()
+
+
+@pytest.mark.usefixtures("recwarn", "new_connections")  # Celery warns of its next release
 def test_tasks_that_wait_in_a_pool_of_threads_run_once_if_the_connection_is_lost(
     live_app: Celery, broker_url: str
 ) -> None:
@@ -522,7 +529,7 @@ def test_tasks_that_wait_in_a_pool_of_threads_run_once_if_the_connection_is_lost
     assert runs == [0, 1, 2, 3]
 
 
-@pytest.mark.usefixtures("recwarn")  # Celery warns of its next release
+@pytest.mark.usefixtures("recwarn", "new_connections")  # Celery warns of its next release
 def test_a_task_runs_again_if_redis_lost_its_acknowledgement_with_its_last_writes(
     live_app: Celery, broker_url: str
 ) -> None:
