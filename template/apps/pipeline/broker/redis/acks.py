@@ -26,7 +26,7 @@ to_acknowledge: set[str] = set()
 # The broker from which this process takes messages: see `AtomicTakeMixin.broker`.
 broker: Any = None
 
-# The last delivery tags that were acknowledged: see `transport.return_recent`.
+# The last delivery tags whose acknowledgement Redis has confirmed: see `transport.return_recent`.
 recent: deque[str] = deque(maxlen=1000)
 
 
@@ -40,7 +40,6 @@ class AcknowledgeMixin(kombu.QoS):
         self.collected: list[str] = []  # delivery tags
 
     def ack(self, delivery_tag: str) -> None:
-        recent.append(delivery_tag)
         if self._is_in_loop():
             self.collected.append(delivery_tag)
         else:
@@ -72,6 +71,8 @@ class AcknowledgeMixin(kombu.QoS):
             to_acknowledge.update(tags)
             for tag in tags:
                 logger.warning("Message %s will be acknowledged later: %s", tag, error)
+        else:
+            recent.extend(tags)
 
     def remove_records(self, tags: Iterable[str], client: Any = None) -> None:
         """Remove the records of messages, or add this to a pipeline. Raises connection errors."""

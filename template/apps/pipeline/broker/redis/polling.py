@@ -150,6 +150,7 @@ class PollingMixin:
                 connection.read_response(**options)  # CLIENT TRACKING
                 self.tracks = False
             taken, may_watch = connection.read_response(**options)
+            acks.recent.extend(self.acknowledging)
             self.offered, self.acknowledging = set(), []
             if not taken:
                 self.next_phase = self.LOOKING if may_watch and self.may_track else self.SLEEPING

@@ -54,7 +54,7 @@ class Poller(kombu.MultiChannelPoller):
         # The event loop keeps the poller of a lost connection, which has no channels.
         if self._channels and lease.has_ended_since(self.created_at):
             # The consumer then drops the tasks that have not started. Others may have taken them.
-            raise Disconnected("The lease has ended, because this worker was frozen.")
+            raise Disconnected("The lease has ended: this worker or the broker was frozen.")
         super().on_poll_start()
         for channel in self._channels:
             if channel.qos.collected:  # no command that takes messages was sent

@@ -10,7 +10,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from apps.pipeline.broker.redis import lease, scripts
-from apps.pipeline.broker.redis.acks import AcknowledgeMixin, to_acknowledge
+from apps.pipeline.broker.redis.acks import AcknowledgeMixin, recent, to_acknowledge
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +188,7 @@ class QoS(AcknowledgeMixin):
         if tags := [*to_acknowledge]:
             self.remove_records(tags)
             to_acknowledge.difference_update(tags)
+            recent.extend(tags)
         waiting = [*reversed(dict(to_return).items())]  # another thread may add to it
         deadline = time.monotonic() + RETURN_TIME
         with self.channel.conn_or_acquire() as redis:
