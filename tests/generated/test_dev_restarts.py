@@ -45,7 +45,7 @@ def test_it_moves_to_another_database_and_to_other_processes(dev: Terminal, proj
     assert database.is_file()
     doctor = ("just", "doctor")
     wait_until(lambda: "a Beat leads" in run(project, *doctor, codes=(0, 1)), "a Beat leads")
-    append(project / "Procfile", 'clock: cd apps && TEXT=tick sh -c "echo $TEXT; sleep 1000"\n')
+    append(project / "Procfile", "clock: cd apps && TEXT=tick sh -c 'echo $TEXT; sleep 1000'\n")
     dev.expect([CHANGED, "...clock...| tick", LEADS])
     dev.interrupt()
     assert dev.process.returncode in (0, 130)

@@ -54,8 +54,10 @@ def test_a_migration_on_which_another_app_depends_stays(app: Path) -> None:
     users = app.parent / "users/models.py"
     field = "item = models.ForeignKey('catalog.Item', models.CASCADE, null=True)"
     users.write_text(f"from django.db import models\n{users.read_text()}\n    {field}\n")
-    replace(app / "models.py", "decimal_places=2)", "decimal_places=2, default=0)")
+    replace(app / "models.py", PRICE, "")
     run(project, "just", "manage", "makemigrations", "users")
+    with_default = PRICE.replace("decimal_places=2)", "decimal_places=2, default=0)")
+    replace(app / "models.py", NAME, NAME + with_default)
     assert "+ Add field price to item" in makemigrations(app)
     assert migrations(app) == ["0001_initial.py", "0002_item_price.py"]
     assert "No changes" in makemigrations(app)
