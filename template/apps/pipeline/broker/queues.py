@@ -37,7 +37,8 @@ class Queues(amqp.Queues):
 
     def __setitem__(self, name: str, queue: Any) -> None:
         # With Celery's default routing key for all queues, each message would reach every queue.
-        if getattr(queue.exchange, "type", None) != "fanout":  # which ignores the key
+        # A fanout exchange ignores the key on RabbitMQ, and on Redis all workers need the same.
+        if getattr(queue.exchange, "type", None) != "fanout":
             queue.routing_key = queue.routing_key or name
         arguments = queue.queue_arguments or {}
         is_kept = queue.durable and not (queue.auto_delete or queue.exclusive)
