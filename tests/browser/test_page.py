@@ -120,6 +120,25 @@ def test_a_switch_disables_a_schedule_and_keeps_the_focus(page: Page) -> None:
     expect(switch).to_be_checked()
 
 
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_a_click_counts_if_the_page_is_refreshed_before_its_end(page: Page, by: str) -> None:
+    """A refresh replaces the table, because its times change. The switch must stay meanwhile."""
+    switch = page.get_by_role("switch", name="Cleanup inactive users")
+    expect(switch).to_be_checked()
+    switch.hover()
+    switch.focus()
+    page.mouse.down() if by == "mouse" else page.keyboard.down("Space")
+    for _ in range(2):
+        with page.expect_response(re.compile(r"\?live$")) as refreshed:
+            pass
+        refreshed.value.finished()
+    page.wait_for_timeout(500)  # the page has shown the answer
+    page.mouse.up() if by == "mouse" else page.keyboard.up("Space")
+    expect(switch).not_to_be_checked()
+    switch.click()
+    expect(switch).to_be_checked()
+
+
 def test_the_switch_works_without_javascript(
     project: Project, browser: Browser, page: Page
 ) -> None:

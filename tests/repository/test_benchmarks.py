@@ -79,7 +79,8 @@ def test_the_benchmark_of_task_runners_prints_a_row_for_each() -> None:
 def test_the_benchmark_of_the_health_check_compares_it_with_a_ping() -> None:
     (head, *rows), lines = figures_of("health.py", "--rounds", "1", "--idle", "2")
     assert head == ["check", "ms of CPU", "of which the worker's", "s of CPU per hour"]
-    heartbeat, ping, _, *idle = rows
+    heartbeat, ping, idle_head, _, *idle = rows
+    assert idle_head == ["worker without tasks", "s of CPU per hour"]
     assert (heartbeat[0], ping[0]) == ("bin/heartbeat.py", "inspect ping")
     assert float(heartbeat[3]) < float(ping[3])
     assert [name for name, _ in idle] == ["this project", "bare Celery"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -83,19 +84,23 @@ class Worker(TestWorkController):
     """A worker that stops at once. The event loop of an idle worker would wait for up to 1 s."""
 
     def on_consumer_ready(self, consumer: Any) -> None:
-        super().on_consumer_ready(consumer)
+        ready = partial(super().on_consumer_ready, consumer)
         if consumer.hub:
             consumer.hub.call_repeatedly(0.05, lambda: None)
+            # The first iteration of the event loop subscribes to commands, for example `ping`.
+            consumer.hub.call_soon(consumer.hub.call_soon, ready)
+        else:
+            ready()
 
 
 @contextmanager
-def worker_thread(app: Celery, **options: Any) -> Iterator[None]:
+def worker_thread(app: Celery, worker_class: type[Worker] = Worker, **options: Any) -> Iterator[None]:
     """Run a worker in a thread of this process, with the pool solo if `options` name no other."""
     with start_worker(
         app,
         perform_ping_check=False,
         shutdown_timeout=STOP_TIMEOUT,
-        WorkController=Worker,
+        WorkController=worker_class,
         **{"pool": "solo"} | options,
     ):
         yield

@@ -1,13 +1,16 @@
 """Commands for workers, while the broker stops."""
 
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
 
 from apps.pipeline.broker.embedded import server
+from apps.pipeline.testing import Worker, worker_thread
 from config.celery import app as project_app
 
 WAIT_TIMEOUT = 60  # seconds
@@ -36,5 +39,13 @@ def test_a_command_fails_if_the_broker_has_stopped(tmp_path: Path, command: str)
     app.close()
 
 
-def test_workers_answer(live_worker: Celery) -> None:
-    assert live_worker.control.ping(timeout=WAIT_TIMEOUT, limit=1)
+class SlowWorker(Worker):
+    def on_consumer_ready(self, consumer: Any) -> None:
+        consumer.hub.call_soon(time.sleep, 0.5)
+        super().on_consumer_ready(consumer)
+
+
+def test_a_worker_of_a_test_answers_at_once(live_app: Celery, transactional_db: None) -> None:
+    """Redis sends a command only to the workers that have subscribed."""
+    with worker_thread(live_app, SlowWorker):
+        assert live_app.control.ping(timeout=WAIT_TIMEOUT, limit=1)

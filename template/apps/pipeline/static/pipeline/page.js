@@ -9,6 +9,7 @@ const summary = document.getElementById("summary");
 
 function replace(section, fresh) {
   if (shown.get(section.id) === fresh.innerHTML) return;
+  if (section.querySelector(":active")) return; // a new button would not get the end of this click
   shown.set(section.id, fresh.innerHTML);
   const open = [...section.querySelectorAll("details[open]")].map((each) => each.id);
   const focused = section.contains(document.activeElement) && document.activeElement.closest("[id]").id;
