@@ -94,7 +94,9 @@ class Worker(TestWorkController):
 
 
 @contextmanager
-def worker_thread(app: Celery, worker_class: type[Worker] = Worker, **options: Any) -> Iterator[None]:
+def worker_thread(
+    app: Celery, worker_class: type[Worker] = Worker, **options: Any
+) -> Iterator[None]:
     """Run a worker in a thread of this process, with the pool solo if `options` name no other."""
     with start_worker(
         app,
