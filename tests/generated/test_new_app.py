@@ -49,6 +49,15 @@ def test_the_first_migration_follows_the_model(app: Path) -> None:
     assert "No changes" in makemigrations(app)
 
 
+def test_an_update_of_the_first_migration_has_it(app: Path) -> None:
+    replace(app / "models.py", "decimal_places=2)", "decimal_places=2, default=0)")
+    makemigrations(app, "--update", "catalog")
+    [updated] = migrations(app)
+    assert updated.startswith("0001_initial")
+    assert "price" in (app / "migrations" / updated).read_text()
+    assert "No changes" in makemigrations(app)
+
+
 def test_a_migration_on_which_another_app_depends_stays(app: Path) -> None:
     project = app.parents[1]
     users = app.parent / "users/models.py"

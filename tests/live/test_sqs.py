@@ -1,6 +1,9 @@
-"""SQS: messages for a worker that stops, and failed receive requests."""
+"""SQS: messages for a worker that stops, failed receive requests, and a lost connection."""
 
-from contextlib import closing
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,11 +40,24 @@ def test_a_worker_that_stops_takes_no_hidden_messages(
 
 
 class Gate(BaseHTTPRequestHandler):
-    """A proxy for a server on this port, which forwards requests or answers with status 503."""
+    """A proxy for a server on this port, which forwards requests or answers with status 503.
+
+    It also has credentials, as containers on AWS get them. They are asked for with each request,
+    because they expire soon.
+    """
 
     closed: ClassVar[bool] = False
     refused: ClassVar[int] = 0
     beyond: ClassVar[int]
+
+    def do_GET(self) -> None:
+        if self.closed:
+            self.send_error(503)
+            return
+        expires = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+        names = ("AccessKeyId", "SecretAccessKey", "Token")
+        content = json.dumps(dict.fromkeys(names, "nothing") | {"Expiration": expires})
+        self.answer(200, "application/json", content.encode())
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -52,9 +68,11 @@ class Gate(BaseHTTPRequestHandler):
         with closing(HTTPConnection("127.0.0.1", self.beyond)) as link:
             link.request("POST", self.path, body, dict(self.headers.items()))
             answer = link.getresponse()
-            content = answer.read()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", str(answer.getheader("Content-Type")))
+            self.answer(answer.status, str(answer.getheader("Content-Type")), answer.read())
+
+    def answer(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -63,15 +81,23 @@ class Gate(BaseHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def opened_gate(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run a gate to the server, and yield its URL."""
+    monkeypatch.setattr(Gate, "beyond", servers.sqs.port, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as gate:
+        Thread(target=gate.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{gate.server_port}"
+        gate.shutdown()
+
+
 @pytest.mark.live
 def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
     servers: Servers, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = servers.variables(cell := Cell("sqs", "none", "file", "sqlite"))
-    monkeypatch.setattr(Gate, "beyond", servers.sqs.port, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Gate) as gate:
-        Thread(target=gate.serve_forever, daemon=True).start()
-        variables["AWS_ENDPOINT_URL_SQS"] = f"http://127.0.0.1:{gate.server_port}"
+    with opened_gate(servers, monkeypatch) as url:
+        variables["AWS_ENDPOINT_URL_SQS"] = url
         project = Project(template, tmp_path / "project", cell, **variables)
         project.run("python", "manage.py", "migrate", "--verbosity", "0")
         with project.started(*WORKER) as worker:
@@ -82,6 +108,25 @@ def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
             *_, words = project.run(*TRY_TO_SEND).splitlines()
             wait_until(project.done, f"a task that was sent in {words} s")
             assert worker.poll() is None
-        gate.shutdown()
     with project.started(*WORKER):  # it has to stop even if the server does not run
         wait_until(lambda: "Cannot connect" in project.log("worker"), "a try to connect")
+
+
+@pytest.mark.live
+def test_a_worker_that_lost_its_connection_receives_messages(
+    servers: Servers, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loses the connection if it needs new credentials and gets none."""
+    variables = servers.variables(cell := Cell("sqs", "none", "file", "sqlite"))
+    del variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]
+    with opened_gate(servers, monkeypatch) as url:
+        variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
+        project = Project(template, tmp_path / "project", cell, **variables)
+        project.run("python", "manage.py", "migrate", "--verbosity", "0")
+        with project.started(*WORKER):
+            wait_until(lambda: "ready." in project.log("worker"), "a worker")
+            monkeypatch.setattr(Gate, "closed", True)
+            wait_until(lambda: "broker lost" in project.log("worker"), "a lost connection")
+            monkeypatch.setattr(Gate, "closed", False)
+            project.run(*TRY_TO_SEND)
+            wait_until(project.done, "a task that was sent after it")

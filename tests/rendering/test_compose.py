@@ -103,6 +103,18 @@ def test_production_passes_on_the_variables_of_the_example(project: Project, nam
     assert variables - by_a_file - of_compose - by_an_answer - mounted <= given.keys()
 
 
+def test_production_passes_on_the_master_of_the_sentinels_of_the_results(
+    template: Path, tmp_path: Path
+) -> None:
+    answers = {
+        "broker_url": "amqp://rabbitmq:5672//",
+        "result_backend": "sentinel://one.example.com:26379/0",
+    }
+    found = services(render(template, tmp_path / "shop", **answers) / "compose.production.yaml")
+    for service in OURS:
+        assert "SENTINEL_MASTER" in found[service]["environment"], service
+
+
 def test_one_image_is_built_once_and_shared(project: Project, name: str) -> None:
     found = services(project(name) / "compose.yaml")
     assert [service for service in found if "build" in found[service]] == ["migrate"]

@@ -4,6 +4,7 @@ import sys
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, available_timezones
 
 from config.settings.celery import *  # noqa: F403
@@ -86,7 +87,8 @@ APP_VERSION = env.str("APP_VERSION", "")
 
 # Database
 
-DATABASES = {"default": database("DATABASE_URL", f"sqlite:///{BASE_DIR}/var/db.sqlite3")}
+SQLITE = f"sqlite:///{quote(str(BASE_DIR))}/var/db.sqlite3"
+DATABASES = {"default": database("DATABASE_URL", SQLITE)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web, worker and Beat write concurrently. With WAL, readers do not wait for a writer. A writer
     # takes the lock when its transaction begins, and waits up to 20 s for it.

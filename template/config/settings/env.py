@@ -8,10 +8,12 @@
 Set `NAME_FILE` instead of `NAME` to read a value from a file, for example a container secret.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from dj_database_url import DBConfig
+from dotenv import dotenv_values
 from environs import EnvError, FileAwareEnv
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -20,6 +22,10 @@ env = FileAwareEnv(strip_whitespace=True)
 env.read_env(BASE_DIR / ".env", recurse=False)
 env.read_env(BASE_DIR / "var" / "dev.env", recurse=False)
 env.read_env(Path(__file__).with_name("defaults.env"), recurse=False)
+# Their libraries read these variables only from the environment: boto3, OpenTelemetry and OpenSSL.
+for name, value in dotenv_values(BASE_DIR / ".env").items():
+    if value and name.startswith(("AWS_", "OTEL_", "SSL_CERT_")):
+        os.environ.setdefault(name, value)
 
 
 def database(name: str, default: str = "") -> DBConfig:

@@ -44,14 +44,15 @@ STORAGES = {
 LOGGING["formatters"]["line"] |= {"()": "pythonjsonlogger.json.JsonFormatter"}
 
 # Traces are sent if the answer to `monitoring` has `opentelemetry`, and the address of an
-# OpenTelemetry collector is set.
-if env.str("OTEL_EXPORTER_OTLP_ENDPOINT", "") and find_spec("apps.pipeline.traces"):
+# OpenTelemetry collector is set. If the answer changes later, the code stays without its packages.
+has_traces = find_spec("apps.pipeline.traces") and find_spec("opentelemetry")
+if has_traces and env.str("OTEL_EXPORTER_OTLP_ENDPOINT", ""):
     INSTALLED_APPS.append("apps.pipeline.traces")
 
-# Errors of web, worker and Beat are sent to Sentry if SENTRY_DSN is set. The name `sentry_sdk`
-# keeps the last line as it was in earlier versions of the template. If it changed, an update would
-# conflict with the lines that you add below it.
-if dsn := env.str("SENTRY_DSN", ""):
+# Errors of web, worker and Beat are sent to Sentry if the answer to `monitoring` has `sentry`, and
+# SENTRY_DSN is set. The name `sentry_sdk` keeps the last line as it was in earlier versions of the
+# template. If it changed, an update would conflict with the lines that you add below it.
+if (dsn := env.str("SENTRY_DSN", "")) and find_spec("sentry_sdk"):
     from config.settings import sentry as sentry_sdk
 
     sentry_sdk.init(dsn=dsn)

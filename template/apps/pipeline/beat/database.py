@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import DatabaseError, Error, close_old_connections, connection
-from django.db.models import Count, Max
+from django.db.models import Q
 from django_celery_beat import schedulers
 from django_celery_beat.models import PeriodicTask
 
 from apps.pipeline.beat import entries, lock
-from apps.pipeline.beat.clock import CLOCK_SKEW
+from apps.pipeline.beat.clock import CLOCK_SKEW, CRONTAB_SKEW
 from apps.pipeline.beat.crontabs import parse_once
 from apps.pipeline.beat.leader import CONFIRM_INTERVAL, RETRY_INTERVAL, LeaderMixin, TakenError
 from apps.pipeline.beat.times import KINDS
@@ -41,7 +41,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     _changed_at: datetime | None = None
     _confirmed_at = 0.0
     _compared_at = 0.0
-    _rows: Any = None  # a summary of the rows when all were read; None if some were read later
+    _rows: int | None = None  # a hash of the rows when all were read; None if some were read later
 
     def new_lock(self) -> lock.Lock:
         return lock.for_database()
@@ -68,8 +68,9 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
 
     def correct_last_runs(self, entries: list[Any], now: datetime) -> None:
         super().correct_last_runs(entries, now)
-        ahead = PeriodicTask.objects.filter(last_run_at__gt=now + CLOCK_SKEW, clocked=None)
-        ahead.update(last_run_at=now)
+        rows = PeriodicTask.objects.filter(clocked=None)
+        intervals = Q(interval__isnull=False, last_run_at__gt=now + CLOCK_SKEW)
+        rows.filter(intervals | Q(last_run_at__gt=now + CRONTAB_SKEW)).update(last_run_at=now)
 
     def _discard_schedule(self) -> None:
         super()._discard_schedule()
@@ -83,7 +84,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         return True  # if the schedule has changed, `_heap` is None
 
     def all_as_schedule(self) -> dict[str, Any]:
-        self._compared_at, self._rows = time.monotonic(), self._summary()
+        self._compared_at, self._rows = time.monotonic(), self._hash()
         return self._entries(self.enabled_models())
 
     def _read(self, changed_at: datetime | None) -> None:
@@ -100,19 +101,18 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
             self._initial_read, self._heap = True, None
 
     def _differs(self) -> bool:
-        """Whether rows may have changed that were not read. Look every five minutes."""
+        """Whether rows have changed that were not read. Compare every five minutes."""
         if time.monotonic() < self._compared_at + schedulers.SCHEDULE_SYNC_MAX_INTERVAL:
             return False
         self._compared_at = time.monotonic()
-        return bool(self._rows != self._summary())
+        return self._rows != self._hash()
 
-    def _summary(self) -> Any:
-        rows = self.Model.objects.enabled()
-        return rows.aggregate(Count("pk"), Max("pk"), Max("date_changed"))
+    def _hash(self) -> int:
+        columns = {field.attname for field in self.Model._meta.concrete_fields}
+        columns -= {"last_run_at", "total_run_count"}  # Beat writes them
+        return hash(frozenset(self.Model.objects.enabled().values_list(*sorted(columns))))
 
-    def _saved_since(
-        self, last: datetime | None, changed_at: datetime | None
-    ) -> list[PeriodicTask]:
+    def _saved_since(self, last: datetime | None, changed_at: datetime | None) -> list[Any]:
         """The rows that were saved since the last change, if one of them explains the new one."""
         if last is None or changed_at is None:
             return []

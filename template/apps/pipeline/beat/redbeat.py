@@ -1,6 +1,7 @@
 """The scheduler that stores schedules in Redis: redbeat."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -144,11 +145,15 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
         return RedisLock(schedulers.get_redis(self.app), key)
 
     def stored(self) -> list[Any]:
-        """All schedules in the store, for the page."""
+        """All schedules in the store."""
         keys = schedulers.get_redis(self.app).zrange(
             schedulers.ensure_conf(self.app).schedule_key, 0, -1
         )
-        return [self.Entry.from_key(key, app=self.app) for key in keys]
+        entries: list[Any] = []
+        for key in keys:
+            with suppress(KeyError):  # it was deleted
+                entries.append(self.Entry.from_key(key, app=self.app))
+        return entries
 
     def drop_declared(self) -> list[str]:
         """Remove the declared schedules from the store. Return a line for each."""
@@ -164,6 +169,14 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
     def setup_schedule(self) -> None:
         self.app.conf.beat_schedule.update(declared_entries())
         super().setup_schedule()
+        self.clock_was_set_back()  # perhaps, while no Beat ran
+
+    def clock_was_set_back(self) -> None:
+        self.correct_clock(self.stored())
+
+    def correct_last_runs(self, entries: list[Any], now: datetime) -> None:
+        for entry in entries:
+            entry.reschedule(now)
 
     def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
         # A tick sends all due tasks. It can take longer than the lease, and during an outage longer

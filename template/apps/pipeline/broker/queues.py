@@ -154,6 +154,13 @@ def is_delayed_by_broker(app: Any, delivery_info: Any) -> bool:
     return is_quorum(app) and getattr(exchange, "type", None) != "direct"
 
 
+def is_broadcast(app: Any, delivery_info: Any) -> bool:
+    """Whether each worker gets its own copy of a message."""
+    name = (delivery_info or {}).get("exchange")
+    exchanges = [queue.exchange for queue in app.amqp.queues.values() if queue.exchange]
+    return any(exchange.name == name and exchange.type == "fanout" for exchange in exchanges)
+
+
 def queue_of(app: Any, delivery_info: Any) -> str | None:
     """The declared queue of a message, also after a delay. None if it is not declared.
 

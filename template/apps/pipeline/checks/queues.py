@@ -59,8 +59,9 @@ def _routed(routes: Any) -> Iterator[tuple[str, Any]]:
             yield f"The route of {getattr(pattern, 'pattern', pattern)}", queue
     elif isinstance(routes, list | tuple):
         # A text is a pattern with its route in the next element, or the path of a function.
-        if [isinstance(route, str | re.Pattern) for route in routes] == [True, False]:
-            routes = [{routes[0]: routes[1]}]
+        match routes:
+            case [str() | re.Pattern() as pattern, {"queue": _} as route]:
+                routes = [{pattern: route}]
         for route in routes:
             is_pair = isinstance(route, tuple) and isinstance(route[0], str | re.Pattern)
             yield from _routed(dict([route]) if is_pair else route)

@@ -25,6 +25,7 @@ EVERYWHERE = (
     limits.held_messages,
     limits.soft_shutdown,
     schedules.declarations,
+    schedules.time_zones,
     queues.undeclared_queues,
     django_tasks.backend,
     schedules.scheduler,

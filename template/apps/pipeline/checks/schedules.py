@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 from celery import current_app
 from celery.utils.imports import load_extension_class_names, symbol_by_name
+from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 
 from apps.pipeline import schedules
@@ -61,6 +63,19 @@ def unusable(schedule: schedules.Schedule) -> str | None:
     except Exception as error:  # different kinds of schedules raise different errors
         return str(error.args[0] if error.args else error)
     return None
+
+
+def time_zones() -> Iterator[CheckMessage]:
+    """Check that all times have a time zone, and that Celery and Django use the same one."""
+    if not settings.USE_TZ:
+        text = "USE_TZ is False, but Beat and the failed tasks need times with a time zone."
+        yield Error(text, "Remove it from config/settings/project.py.", id="pipeline.E019")
+    zone = str(current_app.conf.timezone)
+    if zone != settings.TIME_ZONE:
+        text = f"CELERY_TIMEZONE is {zone}, but TIME_ZONE is {settings.TIME_ZONE}. Crontabs run "
+        text += "in the first, and the admin and rows of declared schedules use the second."
+        hint = "Set TIME_ZONE in the environment or in .env, which sets both."
+        yield CheckWarning(text, hint, id="pipeline.W004")
 
 
 def scheduler() -> Iterator[CheckMessage]:

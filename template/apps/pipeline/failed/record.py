@@ -31,7 +31,7 @@ def record(
     """
     task_id, name = fields["task_id"], fields["name"]
     try:
-        row = {"reason": reason.value, **fields}
+        row = {"reason": reason.value, "failed_at": timezone.now().isoformat(), **fields}
         try:
             row["message"] = message(name, args, kwargs, request)
         except NotKeptError as error:
@@ -73,9 +73,16 @@ def record_message(
 
 
 def store(row: dict[str, Any]) -> None:
-    """Write the row. If the task failed before, update its row. Raises DatabaseError."""
-    values = row | {"failed_at": timezone.now(), "run_again_as": "", "run_again_at": None}
-    failed, _ = FailedTask.objects.update_or_create(task_id=row["task_id"], defaults=values)
+    """Write the row. If the task failed before, update its row. Raises DatabaseError.
+
+    Do nothing if this failure is stored: the task STORE can run twice, and the row can have been
+    run again meanwhile.
+    """
+    values = {"failed_at": timezone.now(), **row, "run_again_as": "", "run_again_at": None}
+    failed, is_new = FailedTask.objects.get_or_create(task_id=row["task_id"], defaults=values)
+    older = FailedTask.objects.filter(pk=failed.pk, failed_at__lt=values["failed_at"])
+    if not (is_new or older.update(**values)):
+        return
     if settings.FAILED_TASK_NOTIFY:
         try:
             current_app.send_task(NOTIFY, [failed.pk], ignore_result=True)

@@ -28,7 +28,7 @@ class Scheduled:
     enabled: bool
     last: datetime | None = None
     due: datetime | None = None
-    key: int | None = None  # of the row in the database
+    key: str = ""  # of the row in the database
 
 
 def in_database() -> bool:
@@ -60,8 +60,8 @@ def _rows() -> tuple[list[Scheduled], int]:
             _owner(row.name, MARK in row.headers, "admin"),
             row.enabled,
             row.last_run_at,
-            _due(row, row.last_run_at or row.date_changed) if row.enabled else None,
-            row.pk,
+            _next(row) if row.enabled else None,
+            str(row.pk),  # a template would write a number with separators
         )
         for row in rows.order_by("-enabled", "name")[:SHOWN]  # SQL cannot tell when one is due
     ]
@@ -120,6 +120,14 @@ def _entries() -> list[Scheduled]:
         Scheduled(name, one.task, _words(celery_schedule(one.when)), "code", one.enabled)
         for name, one in in_code.items()
     ]
+
+
+def _next(row: Any) -> datetime | None:
+    """When Beat sends the row next; None if it does not."""
+    due = _due(row, row.last_run_at or row.date_changed)
+    if due and row.start_time:
+        due = max(due, row.start_time)
+    return None if due and row.expires and due >= row.expires else due
 
 
 def _due(entry: Any, last: datetime) -> datetime | None:

@@ -29,6 +29,7 @@ def nothing_left() -> None:
     """Forget the messages that channels of earlier tests have left. Later channels return them."""
     acks.broker = None
     acks.recent.clear()
+    acks.early.clear()
     acks.to_acknowledge.clear()
     unacked.to_return.clear()
 

@@ -7,7 +7,7 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from apps.pipeline.broker.redis import acks, lease, unacked
+from apps.pipeline.broker.redis import acks, lease, transport, unacked
 from apps.pipeline.tests.messages import QUEUE, send
 
 
@@ -46,6 +46,14 @@ def loop(connection: Connection, redis: Redis, monkeypatch: pytest.MonkeyPatch) 
 def held(redis: Redis) -> int:
     """The number of tags that this worker's lease covers."""
     return int(redis.scard(lease.keys(lease.worker())[2]))
+
+
+def test_after_a_failover_tasks_that_were_acknowledged_before_they_ran_do_not_run_again() -> None:
+    acks.recent.extend(["late", "early"])
+    acks.early.extend(["early", "an older one"])
+    transport.return_recent()
+    assert [*unacked.to_return] == ["late"]
+    assert acks.to_acknowledge == {"early"}
 
 
 def test_the_next_command_acknowledges(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

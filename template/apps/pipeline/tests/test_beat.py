@@ -132,6 +132,10 @@ def open_in_an_hour() -> Schedule:
     return Schedule(name="Open", task="bakery.open", when=NOON + timedelta(hours=1))
 
 
+def at_noon() -> Schedule:
+    return Schedule(name="Ring", task="bakery.ring", when=Crontab(minute="0", hour="12"))
+
+
 class TestLeader:
     """Tests of LeaderMixin with the file scheduler, which needs no server."""
 
@@ -271,6 +275,48 @@ class TestLeader:
         clock.time = NOON + timedelta(hours=1)
         tick(scheduler)
         assert sent == ["bakery.knead"] * 2
+
+    def test_a_crontab_is_not_sent_again_when_the_clock_is_set_back_by_minutes(
+        self,
+        scheduler: PersistentScheduler,
+        sent: FakeProducer,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        in_memory(monkeypatch, at_noon())
+        monkeypatch.setattr(Celery, "now", lambda _: clock.time)  # of an entry from the store, too
+        clock.time = NOON - timedelta(minutes=10)
+        tick(scheduler)
+        for minutes in (1, -3, 1):
+            clock.time = NOON + timedelta(minutes=minutes)
+            scheduler._heap = None
+            tick(scheduler)
+            assert sent == ["bakery.ring"]
+        clock.time = NOON + timedelta(days=1)
+        tick(scheduler)
+        assert sent == ["bakery.ring"] * 2
+
+    @pytest.mark.parametrize(
+        ("name", "seconds", "is_corrected"),
+        [("Knead", 4, False), ("Knead", 6, True), ("Ring", 299, False), ("Ring", 301, True)],
+    )
+    def test_a_crontab_may_have_run_five_minutes_ahead_and_an_interval_five_seconds(
+        self,
+        scheduler: PersistentScheduler,
+        sent: FakeProducer,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        seconds: int,
+        is_corrected: bool,
+    ) -> None:
+        in_memory(monkeypatch, every_hour(), at_noon())
+        tick(scheduler)
+        ahead = NOON + timedelta(seconds=seconds)
+        scheduler.schedule[name].last_run_at = ahead
+        scheduler._heap = None
+        tick(scheduler)
+        assert scheduler.schedule[name].last_run_at == (NOON if is_corrected else ahead)
 
     def test_close_releases_the_lock_and_removes_the_heartbeat(
         self, scheduler: PersistentScheduler, lock: FakeLock
@@ -501,6 +547,8 @@ class TestDatabaseScheduler:
         scheduler = make()
         scheduler.tick()
         PeriodicTask.objects.update(date_changed=timezone.now() - timedelta(hours=1))
+        scheduler._initial_read, scheduler._heap = True, None
+        scheduler.tick()
         scheduler._changed_at = scheduler.Changes.last_change()
         return scheduler
 
@@ -574,6 +622,28 @@ class TestDatabaseScheduler:
         leading._compared_at -= 300
         assert self.read(leading, monkeypatch) == []
 
+    def test_a_column_that_was_written_without_save_is_noticed_some_minutes_later(
+        self, leading: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        type(self.row()).objects.filter(name="Knead").update(task="bakery.fold")
+        assert self.read(leading, monkeypatch) == []
+        leading._compared_at -= 300
+        assert set(self.read(leading, monkeypatch)) >= {"Bake", "Knead", "Sell"}
+        assert leading.schedule["Knead"].task == "bakery.fold"
+        leading._compared_at -= 300
+        assert self.read(leading, monkeypatch) == []
+
+    def test_its_own_runs_are_no_changes(
+        self, leading: Any, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leading.schedule["Knead"].last_run_at -= timedelta(hours=2)
+        leading._heap = None
+        tick(leading)
+        assert sent == ["bakery.knead"]
+        assert self.row().total_run_count == 1
+        leading._compared_at -= 300
+        assert self.read(leading, monkeypatch) == []
+
     def test_nothing_is_sent_again_when_a_clock_is_set_back(
         self, make: Any, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -590,6 +660,21 @@ class TestDatabaseScheduler:
         type(self.row()).objects.update(last_run_at=later)
         tick(make())
         assert self.row().last_run_at < timezone.now()
+
+    @pytest.mark.parametrize(("minutes", "crontab_too"), [(3, False), (6, True)])
+    def test_a_crontab_that_ran_minutes_ahead_keeps_its_last_run_in_its_row(
+        self, make: Any, minutes: int, crontab_too: bool
+    ) -> None:
+        from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+        later = timezone.now() + timedelta(minutes=minutes)
+        yearly = CrontabSchedule.objects.create(minute="0", hour="0", month_of_year="1")
+        ring = PeriodicTask.objects.create(name="Ring", task="bakery.ring", crontab=yearly)
+        PeriodicTask.objects.update(last_run_at=later)
+        tick(make())
+        ring.refresh_from_db()
+        assert self.row().last_run_at < later - timedelta(minutes=1)
+        assert (ring.last_run_at != later) == crontab_too
 
     def test_a_scheduler_that_is_no_longer_used_is_deleted(self, app: Celery, lock: Any) -> None:
         """The page makes one to look who leads."""
@@ -750,6 +835,48 @@ class TestRedBeat:
             scheduler.close()
             assert sent == expected
             clock.time += timedelta(hours=1)
+
+    @pytest.mark.parametrize("restarted", [False, True])
+    def test_tasks_are_sent_after_a_clock_that_was_ahead_is_corrected(
+        self,
+        redbeat: Any,
+        app: Celery,
+        sent: FakeProducer,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+        restarted: bool,
+    ) -> None:
+        in_memory(monkeypatch, every_hour(), open_in_an_hour())
+        ahead = SimpleNamespace(
+            time=lambda: clock.time.timestamp(), monotonic=lambda: NOON.timestamp()
+        )
+        monkeypatch.setattr("apps.pipeline.beat.clock.time", ahead)
+        app.conf.result_expires = None  # otherwise Celery adds a schedule
+        scheduler = redbeat.RedBeatScheduler(app)
+        tick(scheduler)
+        clock.time = NOON + timedelta(days=1)
+        tick(scheduler)
+        assert sorted(sent) == ["bakery.knead", "bakery.open"]
+        clock.time = NOON
+        if restarted:
+            scheduler.close()
+            scheduler = redbeat.RedBeatScheduler(app)
+        tick(scheduler)
+        clock.time = NOON + timedelta(hours=1)
+        tick(scheduler)
+        scheduler.close()
+        assert sorted(sent) == ["bakery.knead", "bakery.knead", "bakery.open"]
+
+    def test_an_entry_that_is_deleted_does_not_stop_beat(
+        self, redbeat: Any, app: Celery, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        in_memory(monkeypatch, every_hour())
+        scheduler = redbeat.RedBeatScheduler(app)
+        client, key = scheduler._lock._lock.redis, redbeat.Entry.generate_key(app, "gone")
+        client.zadd(redbeat.schedulers.ensure_conf(app).schedule_key, {key: 4_000_000_000})
+        assert scheduler.tick() > 0
+        assert "Knead" in [entry.name for entry in scheduler.stored()]
+        scheduler.close()
 
     def test_a_run_that_the_broker_did_not_accept_is_undone(
         self,

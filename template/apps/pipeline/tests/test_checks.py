@@ -292,6 +292,33 @@ class TestSchedules:
         assert only() == "pipeline.E006: Two schedules are named 'Restock'"
 
 
+def test_e019_times_without_a_time_zone(settings: Settings) -> None:
+    settings.USE_TZ = False
+    assert only().startswith("pipeline.E019: USE_TZ is False, but Beat and the failed tasks need ")
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", None])
+def test_one_time_zone_is_accepted(settings: Settings, zone: str | None) -> None:
+    settings.TIME_ZONE, settings.CELERY_TIMEZONE = "Asia/Tokyo", zone
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "zone"),
+    [
+        ({"TIME_ZONE": "Europe/Vienna"}, "Asia/Tokyo"),
+        ({"CELERY_TIMEZONE": "Europe/Vienna"}, "Europe/Vienna"),
+    ],
+)
+def test_w004_two_time_zones(settings: Settings, changes: dict[str, Any], zone: str) -> None:
+    settings.TIME_ZONE = settings.CELERY_TIMEZONE = "Asia/Tokyo"
+    for name, value in changes.items():
+        setattr(settings, name, value)
+    assert only().startswith(
+        f"pipeline.W004: CELERY_TIMEZONE is {zone}, but TIME_ZONE is {settings.TIME_ZONE}. "
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -446,6 +473,7 @@ class TestQueues:
             [[("apps.shop.*", {"queue": "mial"})]],
             [("apps.shop.*", {"queue": "mial"}), ("apps.other.*", "celery")],
             ((("apps.shop.*", "mial"), ("apps.other.*", "celery")),),
+            ["apps.shop.routes.first", {"apps.shop.*": {"queue": "mial"}}],
         ],
     )
     def test_e014_a_route_to_an_undeclared_queue(self, settings: Settings, routes: object) -> None:
@@ -458,6 +486,8 @@ class TestQueues:
 
     def test_the_paths_of_two_functions_are_no_route(self, settings: Settings) -> None:
         settings.CELERY_TASK_ROUTES = ["apps.shop.routes.first", "apps.shop.routes.second"]
+        assert found() == []
+        settings.CELERY_TASK_ROUTES = ["apps.shop.routes.first", lambda *_: None]
         assert found() == []
 
     def test_e014_a_text_instead_of_a_queue(self, settings: Settings) -> None:

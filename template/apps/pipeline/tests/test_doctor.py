@@ -201,6 +201,12 @@ class TestAsking:
         words = "not checked, because no result backend is set"
         assert (finding.ok, finding.words) == (None, words)
 
+    def test_eager_tasks_are_no_round_trip(self, app: Celery) -> None:
+        app.conf.update(task_always_eager=True)
+        finding = report.check_part("round trip", lambda: round_trip(1))
+        assert finding.ok is False
+        assert "CELERY_TASK_ALWAYS_EAGER is on" in finding.words
+
 
 @pytest.fixture
 def lead(app: Celery) -> Iterator[None]:

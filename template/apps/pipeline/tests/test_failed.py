@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from billiard.exceptions import WorkerLostError
@@ -25,6 +26,7 @@ from django.test import Client
 from django.utils import timezone
 from kombu import Message
 from kombu.exceptions import OperationalError as BrokerError
+from kombu.utils.json import dumps, loads
 
 if "apps.pipeline.failed" not in settings.INSTALLED_APPS:
     pytest.skip("failed tasks are not kept", allow_module_level=True)
@@ -36,7 +38,7 @@ from apps.pipeline.failed.message import NotKeptError, message
 from apps.pipeline.failed.models import FailedTask, Reason
 from apps.pipeline.failed.signals import on_revoked
 from apps.pipeline.testing import running
-from apps.pipeline.worker import consumer as consumers
+from apps.pipeline.worker import unusable
 
 PAGE = "/admin/pipeline_failed/failedtask/"
 WAIT_TIMEOUT = 120  # seconds
@@ -169,8 +171,8 @@ class TestKept:
     def test_an_unknown_task_after_some_time(
         self, live_worker: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 0.05)
-        monkeypatch.setattr(consumers, "UNKNOWN_OFFERS", 2)
+        monkeypatch.setattr(unusable, "UNKNOWN_PAUSE", 0.05)
+        monkeypatch.setattr(unusable, "UNKNOWN_OFFERS", 2)
         live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], task_id="the-id")
         [row] = kept()
         assert (row.task_id, row.name, row.reason) == (
@@ -366,6 +368,31 @@ class TestRunAgain:
         assert record.record(Reason.ERROR, {}, [2], {}, **details)
         row = FailedTask.objects.get()
         assert (row.run_again_as, row.run_again_at) == ("", None)
+        assert row.failed_at > old
+
+    def test_a_failure_that_is_stored_twice_does_not_run_again_twice(
+        self, live_app: Celery, db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The task that stores it can run twice, for example if its process is killed."""
+        settings.FAILED_TASK_NOTIFY = f"{__name__}.tell"
+        app = Mock()
+        monkeypatch.setattr(record, "current_app", app)
+        details: dict[str, Any] = {"task_id": "the-id", "name": sell.name, "error": "no bread"}
+        assert record.record(Reason.ERROR, {}, [2], {}, in_task=True, **details)
+        [row] = app.send_task.call_args.args[1]
+        tasks.store(row)
+        new = again.run_again(FailedTask.objects.get())
+        tasks.store(loads(dumps(row)))
+        assert FailedTask.objects.get().run_again_as == new
+        sent = [call.args[0] for call in app.send_task.call_args_list]
+        assert sent == [record.STORE, record.NOTIFY]
+
+    def test_a_failure_from_an_older_version_is_stored(self, db: None) -> None:
+        old = timezone.now() - timedelta(days=40)
+        failed(failed_at=old, run_again_as="another", run_again_at=old)
+        record.store({"task_id": "the-id", "error": "no bread"})
+        row = FailedTask.objects.get()
+        assert (row.error, row.run_again_as) == ("no bread", "")
         assert row.failed_at > old
 
     @pytest.mark.django_db(transaction=True)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +45,24 @@ def test_taking_a_message_creates_a_lease_that_expires(redis: Redis, taken: Any)
     assert redis.smembers("pipeline.workers") == {b"dead"}
     assert redis.smembers("pipeline.held.dead") == {taken.delivery_tag.encode()}
     assert 0 < redis.ttl("pipeline.lease.dead") <= lease.SECONDS
+
+
+def test_a_lease_that_ended_before_its_renewal_was_answered_has_ended(
+    live_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was frozen after it had sent the command."""
+    renewal = lease.Renewal(live_app)
+    now = renewal.renewed_at
+
+    def freeze(channel: Any) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: now + lease.SECONDS)
+        renewal.ended.set()
+
+    monkeypatch.setattr(lease, "renew", freeze)
+    monkeypatch.setattr(lease, "update_records", print)
+    with lease._fork_lock:
+        renewal.renew_until_ended(SimpleNamespace(visibility_timeout=3600))
+    assert renewal.ended_at == now
 
 
 def test_without_a_lease_the_visibility_timeout_applies(broker_url: str, redis: Redis) -> None:

@@ -123,6 +123,15 @@ class TestLanding:
         settings.ROOT_URLCONF = "config.urls"
         assert client.get("/").status_code == 404
 
+    def test_it_needs_no_admin(
+        self, client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert 'href="/admin/"' in page_of(client, monkeypatch)
+        settings.ROOT_URLCONF = (path("", page.landing),)
+        shown = page_of(client, monkeypatch)
+        assert "<h2>Broker</h2>" in shown
+        assert "admin/" not in shown
+
 
 class TestPolicy:
     def test_nothing_is_inline_or_from_another_host(self, client: Client) -> None:
@@ -206,6 +215,15 @@ class TestSwitch:
         assert (row.enabled, row.last_run_at) == (True, None), "runs that were due do not follow"
         assert PeriodicTasks.last_change() > told, "Beat reads the rows again"
         assert LogEntry.objects.filter(object_id=str(row.pk)).count() == 2
+
+    def test_a_key_of_a_thousand_has_no_separator(
+        self, row: Any, client: Client, settings: Settings
+    ) -> None:
+        settings.USE_THOUSAND_SEPARATOR = True
+        type(row).objects.filter(pk=row.pk).update(id=1234)
+        assert 'name="disable" value="1234"' in client.get("/").content.decode()
+        client.post("/", {"disable": "1234"})
+        assert not type(row).objects.get(pk=1234).enabled
 
     def test_a_sync_keeps_a_declared_schedule_disabled(self, row: Any, client: Client) -> None:
         client.post("/", {"disable": row.pk})
@@ -386,6 +404,37 @@ def test_schedules_have_owners_and_due_times(monkeypatch: pytest.MonkeyPatch) ->
     assert declared.due is not None
     assert abs(declared.due - ran - timedelta(minutes=10)) < timedelta(minutes=1)
     assert off.due is None
+
+
+def test_a_row_is_not_due_before_its_start_or_after_its_expiry() -> None:
+    if not apps.is_installed("django_celery_beat"):
+        pytest.skip("the schedule is not a table here")
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+    PeriodicTask.objects.all().delete()
+    every = IntervalSchedule.objects.create(every=10, period="minutes")
+    now = timezone.now()
+    minute, hour = now + timedelta(minutes=1), now + timedelta(hours=1)
+    rows: dict[str, dict[str, Any]] = {
+        "started": {"start_time": minute},
+        "later": {"start_time": hour},
+        "expires later": {"expires": hour},
+        "expires before": {"expires": minute},
+        "expires at its start": {"start_time": hour, "expires": hour},
+    }
+    for name, options in rows.items():
+        PeriodicTask.objects.create(
+            name=name, task="shop.send", interval=every, last_run_at=now, **options
+        )
+    found, _ = scheduled()
+    due = {one.name: one.due and round((one.due - now) / timedelta(minutes=1)) for one in found}
+    assert due == {
+        "started": 10,
+        "later": 60,
+        "expires later": 10,
+        "expires before": None,
+        "expires at its start": None,
+    }
 
 
 def test_stored_results_are_listed_with_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:

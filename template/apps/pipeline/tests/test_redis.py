@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from kombu import Connection, Queue
+from kombu import Connection, Exchange, Queue
 from kombu.asynchronous import Hub
 from kombu.transport import redis as kombu
 from redis import Redis
@@ -391,6 +391,28 @@ def test_half_of_a_surrogate_pair_does_not_keep_a_message_from_its_task(
     send(connection, headers={"argsrepr": "['\ud83d', '\\ud83d']"})
     assert consumer.payloads(1) == ["hello"]
     assert not client_of(connection).llen(unacked.UNDECODABLE)
+
+
+def test_a_message_returns_after_its_queue_was_declared(
+    connection: Connection, broker_url: str
+) -> None:
+    """A new connection does not know to which queues an exchange sends."""
+    news = Exchange("news", type="topic")
+    queue = Queue("news", news, routing_key="news.#")
+    consumer = connection.Consumer([queue], callbacks=[lambda *_: None])
+    consumer.consume()
+    connection.Producer().publish("rain", exchange=news, routing_key="news.weather")
+    connection.drain_events(timeout=WAIT_TIMEOUT)
+    [tag] = client_of(connection).hkeys("unacked")
+    unacked.return_to_queue(tag.decode())
+    with connect(broker_url) as other:
+        channel: Any = other.default_channel
+        channel.qos.repeat_failed()
+        assert unacked.to_return
+        other.Consumer([queue], callbacks=[lambda *_: None])
+        channel.qos.repeat_failed()
+        assert not unacked.to_return
+        assert client_of(other).llen("news") == 1
 
 
 def test_a_tag_that_is_added_meanwhile_is_not_forgotten(

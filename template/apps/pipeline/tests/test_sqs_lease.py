@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from kombu import Connection
+from kombu.asynchronous import Hub, set_event_loop
 from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker.sqs import lease
@@ -141,17 +144,63 @@ def test_an_error_response_counts_as_an_outage_of_the_broker() -> None:
         raise error
 
 
-def test_the_message_of_a_task_that_continues_is_not_returned() -> None:
-    """And it is deleted when the task has ended, with the receipt that it had."""
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """The client of boto3 for all queues."""
     module = "apps.pipeline.broker.sqs.transport"
-    sqs: Any = pytest.importorskip(module, reason="this project does not use SQS")
-    channel = object.__new__(sqs.Channel)
-    channel.__dict__ |= {"kept": {}, "_qos": SimpleNamespace(_delivered={}, ack=print)}
-    message = SimpleNamespace(delivery_tag="one")
+    sqs = pytest.importorskip(module, reason="this project does not use SQS")
+    client = Mock(**{"get_queue_attributes.return_value": {}})
+    role = {"Expiration": datetime.now(UTC), "AccessKeyId": "a", "SecretAccessKey": "b"}
+    role |= {"SessionToken": "c"}
+    monkeypatch.setattr(sqs.Channel, "new_sqs_client", lambda *_, **__: client)
+    monkeypatch.setattr(sqs.Channel, "get_sts_credentials", lambda _: role)
+    return client
+
+
+def test_a_worker_that_lost_its_connection_receives_messages(client: Mock) -> None:
+    """Each channel of its next connection uses the event loop, which the worker has reset."""
+    transport = import_module("apps.pipeline.broker.sqs.transport").Transport
+    options = {"predefined_queues": {"celery": {"url": URL}}}
+    connection = Connection("sqs://", transport=transport, transport_options=options)
+    set_event_loop(hub := Hub())
+    hub.reset()
+    connection.register_with_event_loop(hub)
+    channels: list[Any] = [connection.channel(), connection.channel()]
+    assert [channel.hub for channel in channels] == [hub, hub]
+    hub.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"sts_role_arn": "a-role"}])
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("ack", "delete_message"),
+        ("reject", "delete_message"),
+        ("requeue", "change_message_visibility"),
+    ],
+)
+def test_the_message_of_a_task_that_continues_is_not_returned_until_it_ends(
+    client: Mock, options: dict[str, str], way: str, expected: str
+) -> None:
+    """Then its channel, which has closed, deletes or returns it."""
+    transport = import_module("apps.pipeline.broker.sqs.transport").Transport
+    queues = {"predefined_queues": {"celery": {"url": URL}}}
+    connection = Connection("sqs://", transport=transport, transport_options=queues | options)
+    channel: Any = connection.channel()
+    channel.exchange_declare("shop")
+    channel.queue_bind("celery", "shop", "celery")
+    info = {"sqs_message": {"ReceiptHandle": "one"}, "sqs_queue": URL}
+    info |= {"exchange": "shop", "routing_key": "celery"}
+    properties = {"delivery_tag": "one", "delivery_info": info}
+    message = channel.Message({"properties": properties}, channel)
+    channel.qos.append(message, "one")
     hold("one")
     channel.keep(message)
-    channel._restore(message)
+    connection.collect()
+    channel.keep(message)  # the worker has lost the next connection too
     assert lease.held
-    channel._take_back("one")
-    assert channel._qos._delivered == {"one": message}
-    assert not channel.kept
+    assert not client.method_calls
+    getattr(message, way)()
+    request = getattr(client, expected).call_args.kwargs
+    assert (request["QueueUrl"], request["ReceiptHandle"]) == (URL, "one")
+    assert not lease.held

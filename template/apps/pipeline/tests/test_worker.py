@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from celery.concurrency import asynpool, prefork, solo
 from celery.signals import celeryd_after_setup
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
@@ -40,10 +40,10 @@ from apps.pipeline.broker.redis.server import has_subscribers
 from apps.pipeline.liveness import heartbeat
 from apps.pipeline.tasks import ping
 from apps.pipeline.testing import worker_thread
-from apps.pipeline.worker import answer
+from apps.pipeline.worker import answer, unusable
 from apps.pipeline.worker import consumer as consumers
 from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, gives_all, waiting_messages
-from apps.pipeline.worker.request import is_in_process
+from apps.pipeline.worker.request import has_lost_process, is_in_process
 from apps.pipeline.worker.results import PartialResults
 from apps.pipeline.worker.shutdown import SoftShutdown
 from apps.pipeline.worker.timeouts import WorkerTimeouts
@@ -74,6 +74,7 @@ def parent_of(app: Celery) -> SimpleNamespace:
         ),
         is_stopping=False,
         qos=QoS(print, 2),
+        initial_prefetch_count=2,
         task_buckets={"bakery.bake": TokenBucket(1), "bakery.sell": None},
     )
 
@@ -195,13 +196,23 @@ class TestConsumes:
     def test_a_worker_at_its_prefetch_limit_consumes(
         self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """`pool_grow` adds a process, and RabbitMQ's prefetch count stays as it was."""
+        """`pool_grow` adds a process. With quorum queues RabbitMQ's limit stays as it was."""
         ping.delay()
-        step.received_at -= STUCK_AFTER
-        monkeypatch.setattr(state, "reserved_requests", {"one"})
+        monkeypatch.setattr(state, "reserved_requests", {"one", "two"})
         parent = parent_of(live_app)
-        parent.qos = QoS(print, 1)
-        assert step._consumes(parent)
+        parent.timer, parent.pool.num_processes = Timer(), 3
+        parent.qos.increment_eventually()
+        step.thread = threading.current_thread()  # so that `start` starts none
+        for driver_type, qos_global, consumes in (
+            ("amqp", False, True),
+            ("amqp", True, False),
+            ("redis", False, False),
+        ):
+            transport = SimpleNamespace(driver_type=driver_type)
+            parent.connection, parent.qos_global = SimpleNamespace(transport=transport), qos_global
+            step.start(parent)
+            step.received_at -= STUCK_AFTER
+            assert step._consumes(parent) is consumes
 
     @pytest.mark.parametrize(
         "queue",
@@ -318,8 +329,8 @@ class TestShutdown:
 class TestUnknownTask:
     @pytest.fixture(autouse=True)
     def hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 0.05)
-        monkeypatch.setattr(consumers, "UNKNOWN_OFFERS", 3)
+        monkeypatch.setattr(unusable, "UNKNOWN_PAUSE", 0.05)
+        monkeypatch.setattr(unusable, "UNKNOWN_OFFERS", 3)
         monkeypatch.setattr(consumers.Consumer, "_keep", lambda *_: False)  # see test_failed.py
 
     def kept(self, app: Celery) -> Any:
@@ -353,7 +364,7 @@ class TestUnknownTask:
             live_app.connection_for_read() as another,
         ):
             message = queue(connection.default_channel).get()
-            message.headers["offers"] = consumers.UNKNOWN_OFFERS - 1 if last else 0
+            message.headers["offers"] = unusable.UNKNOWN_OFFERS - 1 if last else 0
             consumer = consumer_of(live_app, connection)
             self.refuse(consumer, message, monkeypatch, broker_delays)
             assert consumer.qos.value == 2
@@ -375,12 +386,27 @@ class TestUnknownTask:
             assert consumer.qos.value == 2
             assert [*unacked.to_return] == [message.delivery_tag]
 
+    def test_one_that_was_sent_to_all_workers_is_not_sent_again(
+        self, live_app: Celery, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Else it would reach workers that have run it, or the default queue."""
+        news = Exchange("news", type="fanout")
+        live_app.amqp.queues.add(Queue("news.of.this.worker", news))
+        with live_app.connection_for_read() as connection:
+            consumer = consumer_of(live_app, connection)
+            info = {"exchange": "news", "routing_key": live_app.conf.task_default_queue}
+            message = Mock(headers={"task": "shop.tell"}, delivery_info=info)
+            consumer.on_unknown_task(None, message, KeyError())
+        message.ack_log_error.assert_called_once()
+        assert not consumer.pauses
+        assert "shop.tell" in caplog.text
+
     def refuse(
         self, consumer: Any, message: Any, monkeypatch: pytest.MonkeyPatch, broker_delays: bool
     ) -> None:
         """Let the consumer handle the message while the broker accepts nothing."""
         monkeypatch.setattr(queues, "is_delayed_by_broker", lambda *_: broker_delays)
-        monkeypatch.setattr(consumers, "UNKNOWN_PAUSE", 10)  # RabbitMQ delays by whole seconds
+        monkeypatch.setattr(unusable, "UNKNOWN_PAUSE", 10)  # RabbitMQ delays by whole seconds
         monkeypatch.setattr(Producer, "publish", Mock(side_effect=OperationalError("full")))
         consumer.on_unknown_task(None, message, KeyError())
         for pause in [*consumer.pauses]:
@@ -493,6 +519,75 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
             assert bound.get() is None
 
 
+class Closing:
+    """A consumer that is not started, whose connection is lost."""
+
+    def __init__(self, app: Celery, pool: Any) -> None:
+        self.consumer: Any = object.__new__(consumers.Consumer)
+        self.consumer.__dict__ |= {"app": app, "controller": None, "task_buckets": {}}
+        self.consumer.__dict__ |= {"timer": Timer(), "pauses": [], "pool": pool}
+
+
+@pytest.fixture
+def waiting() -> Iterator[Callable[..., Any]]:
+    """A function that adds a request, as if the pool had its task."""
+    requests: list[Request] = []
+
+    def add(message: Any) -> Request:
+        requests.append(Request(message))
+        state.reserved_requests.add(requests[-1])
+        return requests[-1]
+
+    yield add
+    for request in requests:
+        state.task_ready(request)
+
+
+def test_a_task_that_ends_while_the_connection_is_closed_does_not_come_back(
+    live_app: Celery, waiting: Callable[..., Any]
+) -> None:
+    """Else a worker that stops would wait for it."""
+    ends, runs = (waiting(SimpleNamespace(delivery_tag=tag)) for tag in "ab")
+    pool = SimpleNamespace(flush=lambda: state.task_ready(ends))
+    Closing(live_app, pool).consumer.on_close()
+    assert runs in state.reserved_requests
+    assert ends not in state.reserved_requests
+    assert ends not in state.active_requests
+
+
+def test_the_message_of_a_task_whose_process_ends_then_returns(
+    live_app: Celery, waiting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = waiting(SimpleNamespace(delivery_tag="a", requeue=Mock()))
+    monkeypatch.setattr(consumers, "has_lost_process", lambda one: one is request)
+    Closing(live_app, SimpleNamespace(flush=lambda: None)).consumer.on_close()
+    assert request not in state.reserved_requests
+    assert request not in state.active_requests
+    request.message.requeue.assert_called_once_with()
+
+
+@pytest.mark.usefixtures("recwarn")  # Celery warns of its next release
+def test_the_message_of_a_task_that_celery_cancels_returns(
+    live_app: Celery, waiting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With worker_cancel_long_running_tasks_on_connection_loss."""
+    ping.delay()
+    queue: Any = live_app.amqp.queues[live_app.conf.task_default_queue]
+    monkeypatch.setattr(unacked, "to_return", {})
+    live_app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
+    live_app.conf.worker_enable_prefetch_count_reduction = False
+    with live_app.connection_for_read() as connection:
+        request = waiting(queue(connection.default_channel).get())
+        request.task, request.acknowledged = SimpleNamespace(acks_late=True), False
+        request.cancel = Mock()
+        state.active_requests.add(request)
+        consumer = Closing(live_app, SimpleNamespace()).consumer
+        consumer.__dict__ |= {"connection": connection}
+        consumer.on_connection_error_after_connected(ConnectionResetError())
+    assert request.cancel.called
+    assert [*unacked.to_return] == [request.message.delivery_tag]
+
+
 def lose_connection(client: "Redis") -> None:
     """Close the connections with which a worker takes messages, and not those of the pools."""
     for one in client.client_list():
@@ -558,19 +653,51 @@ def test_a_task_runs_again_if_redis_lost_its_acknowledgement_with_its_last_write
 class TestInProcess:
     """Whether a task of a pool process continues when the connection is lost."""
 
+    def job(self, *, alive: bool = True, pid: int | None = None, written: bool = True) -> Any:
+        process = SimpleNamespace(_is_alive=lambda: alive)
+        fields = {"_write_to": process if written else None, "_worker_pid": pid}
+        return type("Job", (), fields | {"_accepted": False, "discard": Mock()})()
+
     def of(self, job: Any) -> Any:
         return SimpleNamespace(_apply_result=ref(job) if job else None)
 
+    def pool(self, *buffer: Any) -> Any:
+        return SimpleNamespace(outbound_buffer=buffer)
+
     def test_a_task_that_a_process_has_continues(self) -> None:
-        job: Any = type("Job", (), {"_write_to": "a process", "_accepted": False})()
-        assert is_in_process(self.of(job))
+        job = self.job()
+        assert is_in_process(self.of(job), self.pool())
         assert job._accepted, "Celery would forget it"
 
     def test_a_task_that_waits_does_not(self) -> None:
-        job: Any = type("Job", (), {"_write_to": None, "_accepted": False})()
-        assert not is_in_process(self.of(job))
+        for job in (self.job(written=False), self.job(alive=False)):
+            assert not is_in_process(self.of(job), self.pool())
+            assert not job._accepted
+        assert not is_in_process(self.of(None), self.pool())
+
+    def test_nor_a_task_that_waits_again(self) -> None:
+        """Its first process has ended, and a new one has the same file descriptor."""
+        job = self.job()
+        assert not is_in_process(self.of(job), self.pool(job))
+
+    def test_if_the_process_ends_later_celery_gives_the_task_to_another_one(self) -> None:
+        job = self.job()
+        is_in_process(self.of(job), self.pool())
+        assert not has_lost_process(self.of(job))
         assert not job._accepted
-        assert not is_in_process(self.of(None))
+
+    def test_if_the_process_has_ended_meanwhile_the_pool_forgets_the_task(self) -> None:
+        job = self.job(alive=False)
+        assert has_lost_process(self.of(job))
+        job.discard.assert_called_once_with()
+
+    def test_a_task_that_has_started_stays(self) -> None:
+        job = self.job(alive=False, pid=7)
+        job._accepted = True
+        assert not has_lost_process(self.of(job))
+        assert job._accepted
+        assert not has_lost_process(self.of(self.job(written=False)))
+        assert not has_lost_process(self.of(None))
 
 
 def test_a_worker_whose_pool_does_not_stop_is_ended() -> None:

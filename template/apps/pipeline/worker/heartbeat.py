@@ -44,11 +44,15 @@ class Heartbeat(bootsteps.StartStopStep):
         self.watchdog = Watchdog("worker")
         self.ended = threading.Event()
         self.node = parent.hostname
+        self.fixed_prefetch = 0  # the number of messages, if the broker does not change it
         heartbeat.delete("worker", node=self.node)  # deletes the file of a killed worker
         self.thread: threading.Thread | None = None
         parent.on_received = self._on_received
 
     def start(self, parent: Any) -> None:
+        # `pool_grow` changes `parent.qos`. With quorum queues RabbitMQ does not follow.
+        is_fixed = parent.connection.transport.driver_type == "amqp" and not parent.qos_global
+        self.fixed_prefetch = parent.initial_prefetch_count if is_fixed else 0
         self.timer = parent.timer.call_repeatedly(1, self._on_loop)
         self._on_loop()
         if self.thread is None:
@@ -99,7 +103,7 @@ class Heartbeat(bootsteps.StartStopStep):
         waiting = waiting_messages(parent)
         if waiting is None:
             return True
-        if not (waiting and can_take(parent)):
+        if not (waiting and can_take(parent, self.fixed_prefetch or parent.qos.value)):
             self.received_at = max(self.received_at, now - 1)
         # In the pool solo the event loop does not run while a task runs.
         blocks_loop = isinstance(parent.pool, solo.TaskPool) and state.active_requests
@@ -107,14 +111,13 @@ class Heartbeat(bootsteps.StartStopStep):
         return loop_runs and now - self.received_at < STUCK_AFTER
 
 
-def can_take(parent: Any) -> bool:
+def can_take(parent: Any, prefetch: int) -> bool:
     """Whether a process is free, and nothing but an error keeps the worker from taking messages."""
     buckets = parent.task_buckets.values()
     limit = parent.app.conf.worker_eta_task_limit
     scheduled = len(state.scheduled_requests)  # type: ignore[attr-defined]
-    prefetch = parent.qos.value or math.inf  # `pool_grow` does not change it
     return (
-        len(state.reserved_requests) < min(parent.pool.num_processes, prefetch)
+        len(state.reserved_requests) < min(parent.pool.num_processes, prefetch or math.inf)
         and not any(bucket and bucket.contents for bucket in buckets)  # they wait for a rate limit
         and not (limit and scheduled >= limit)
         and not parent.is_stopping

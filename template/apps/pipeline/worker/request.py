@@ -6,6 +6,7 @@ from typing import Any
 
 from celery.worker import request
 
+from apps.pipeline.broker.redis import acks
 from apps.pipeline.logs.ids import about
 from apps.pipeline.signals import task_event
 
@@ -25,6 +26,11 @@ class Request(request.Request):
         super().__init_subclass__(**kwargs)
         if cls.__module__ == request.__name__:
             cls.on_success = request.Request.on_success  # type: ignore[method-assign]
+
+    def on_accepted(self, *args: Any) -> None:
+        if not self.task.acks_late:
+            acks.early.append(self.message.delivery_tag)
+        super().on_accepted(*args)
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
         """Celery calls this for each event of a task, even if it sends no events to the broker.
@@ -56,12 +62,30 @@ class Request(request.Request):
             stack.pop()
 
 
-def is_in_process(request: Any) -> bool:
+def is_in_process(request: Any, pool: Any) -> bool:
     """Whether a pool process has the task. It may run although its worker does not know it yet."""
-    job = request._apply_result and request._apply_result()  # a weak reference
-    if not getattr(job, "_write_to", None):
+    job = _job(request)
+    process = getattr(job, "_write_to", None)
+    if process is None or not process._is_alive() or job in pool.outbound_buffer:
         return False
     # Else Celery forgets the job when it loses the broker, and with kombu the task runs twice. Seen
-    # in celery 5.7.0 (not reported yet). Delete this function once fixed.
+    # in celery 5.7.0 (not reported yet). Delete this function and the next once fixed.
     job._accepted = True
     return True
+
+
+def has_lost_process(request: Any) -> bool:
+    """Whether the process that had the task has ended before it started it."""
+    job = _job(request)
+    if getattr(job, "_worker_pid", True) or job._write_to is None:
+        return False
+    job._accepted = False  # if the process ends later, Celery gives the task to another one
+    if job._write_to._is_alive():
+        return False
+    job.discard()
+    return True
+
+
+def _job(request: Any) -> Any:
+    """What the pool knows of the task. None if it has ended, or if the pool does not have it."""
+    return request._apply_result and request._apply_result()  # a weak reference

@@ -30,6 +30,10 @@ broker: Any = None
 recent: deque[str] = deque(maxlen=1000)
 
 
+# The last delivery tags of tasks that were acknowledged before they ran (`acks_late=False`).
+early: deque[str] = deque(maxlen=1000)
+
+
 class AcknowledgeMixin(kombu.QoS):
     """Mixin: collect acknowledgements until the next tick of the event loop."""
 

@@ -109,9 +109,10 @@ class Renewal:
         interval = min(RECORD_INTERVAL, channel.visibility_timeout / 3)
         updated_at = -interval
         while not self.ended.is_set():
-            self.check_end()
+            began = time.monotonic()
             renew(channel)
-            self.renewed_at = time.monotonic()
+            self.check_end()  # the process can be frozen before the answer too
+            self.renewed_at = began
             if time.monotonic() - updated_at >= interval:
                 update_records(channel)
                 updated_at = time.monotonic()

@@ -75,6 +75,8 @@ class Poller(kombu.MultiChannelPoller):
         Delete this method once both are fixed.
         """
         self.maybe_restore_messages()
+        for channel in self._channels:
+            channel.repeat_failed()
         if any(not channel.qos.can_consume() for channel in self._channels):
             timeout = FULL_INTERVAL if timeout is None else min(timeout, FULL_INTERVAL)
         super().get(callback, timeout)
@@ -115,9 +117,12 @@ def return_recent() -> None:
     """Return the last messages that were acknowledged, if Redis has their records again.
 
     A Redis that fails over can lose its last writes. Then it may also have lost what the tasks
-    sent before, so they run again. Without this, that happens when the worker stops.
+    sent before, so they run again. Without this, that happens when the worker stops. Tasks that
+    were acknowledged before they ran are acknowledged again, because they must not run twice.
     """
-    unacked.return_to_queue(*acks.recent)
+    early = {*acks.early}.intersection(acks.recent)
+    acks.to_acknowledge.update(early)
+    unacked.return_to_queue(*(tag for tag in acks.recent if tag not in early))
 
 
 def keep_started(message: Any) -> None:

@@ -57,6 +57,8 @@ class QoS(AcknowledgeMixin):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.without_lease: dict[str, float] = {}  # by worker, when this was first seen
+        # Delivery tags of messages that return once their exchange is declared.
+        self.undeclared: set[str] = set()
 
     def append(self, message: Any, delivery_tag: str) -> None:
         # Kombu records it only here. Seen in kombu 5.7.0 (kombu #305). Delete this once fixed.
@@ -156,19 +158,10 @@ class QoS(AcknowledgeMixin):
             with redis.pipeline(transaction=False) as pipe:
                 requested = []
                 for tag, record in zip(batch, records, strict=True):
-                    try:
-                        payload, queues = self.channel.restored(record, queues_of)
-                    except (RedisError, OSError):
-                        raise
-                    except Exception:
-                        logger.exception("Message %s stays unacknowledged: it cannot be read", tag)
+                    restorable = self.channel.restored(tag, record, queues_of)
+                    if restorable is None:
                         continue
-                    # Kombu deletes the record. Seen in kombu 5.7.0 (not reported yet). Delete this
-                    # branch once fixed.
-                    if record and not queues:
-                        text = "Message %s stays unacknowledged: no queue has its routing key"
-                        logger.error(text, tag)
-                        continue
+                    payload, queues = restorable
                     held = lease.keys(owner or lease.worker())
                     keys = [self.unacked_index_key, self.unacked_key, *held, *queues]
                     keys = [self.channel.full_name(key) for key in keys]
@@ -194,7 +187,9 @@ class QoS(AcknowledgeMixin):
         with self.channel.conn_or_acquire() as redis:
             while waiting and time.monotonic() < deadline:
                 batch, waiting = waiting[:BATCH], waiting[BATCH:]
+                self.undeclared.clear()
                 found = set(self._return([tag for tag, _ in batch], redis))
                 for tag, until in batch:
-                    if (tag in found or time.monotonic() > until) and to_return.get(tag) == until:
+                    ended = tag in found or time.monotonic() > until
+                    if ended and tag not in self.undeclared and to_return.get(tag) == until:
                         to_return.pop(tag, None)

@@ -1,13 +1,16 @@
 """The transport, which `apps.pipeline.application` registers for the scheme `sqs`.
 
 Kombu does not extend a visibility timeout, so a task that takes longer runs twice. Seen in kombu
-5.7.0 (celery #3270). Once fixed, delete all but `_on_messages_ready`.
+5.7.0 (celery #3270). Once fixed, delete `QoS`, `asked_at`, `_get_from_sqs`, `_receive_message` and
+each use of `lease`.
 """
 
 import time
+from copy import copy
 from typing import Any
 
 from botocore.exceptions import ClientError
+from kombu.asynchronous import set_event_loop
 from kombu.transport import SQS
 
 from apps.pipeline.broker.sqs import lease
@@ -46,7 +49,10 @@ class Channel(SQS.Channel):
         With kombu the task runs twice. Seen in kombu 5.7.0 (not reported yet). Delete this once
         fixed.
         """
-        self.kept[message.delivery_tag] = message
+        if not self.closed:
+            self.kept[message.delivery_tag] = message
+            # Kombu also removes the client, with its options, from the original.
+            self.connected = copy(self.connection), self.exchange_types
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         self._take_back(delivery_tag)
@@ -57,6 +63,8 @@ class Channel(SQS.Channel):
 
     def _take_back(self, delivery_tag: str) -> None:
         if message := self.kept.pop(delivery_tag, None):
+            # Kombu needs them to acknowledge, and removes them from a channel that closes.
+            self.connection, self.exchange_types = self.connected
             delivered: Any = self.qos._delivered
             delivered[delivery_tag] = message
 
@@ -116,3 +124,10 @@ class Transport(SQS.Transport):
     # stops Beat and workers, and the outbox does not store the task. Seen in kombu 5.7.0 (not
     # reported yet). Delete this once fixed.
     connection_errors = (*SQS.Transport.connection_errors, ClientError)
+
+    def register_with_event_loop(self: Any, connection: Any, loop: Any) -> None:
+        # A worker that loses its connection resets the loop. Then kombu does not find it, and
+        # receives nothing. Seen in kombu 5.7.0 (celery #6210). Delete this once fixed.
+        set_event_loop(loop)
+        for channel in self.channels:
+            channel.hub = loop

@@ -22,11 +22,12 @@ from django.db.utils import Error
 from apps.pipeline.management.commands.startapp import TEMPLATE
 
 EXAMPLE = (TEMPLATE / "migrations" / "0001_initial.py-tpl").read_bytes()
+OTHER_MODES = ("check_changes", "dry_run", "empty", "merge", "update")
 
 
 class Command(makemigrations.Command):
     def handle(self, *labels: str, **options: Any) -> None:
-        writes = not any(options[name] for name in ("check_changes", "dry_run", "empty", "merge"))
+        writes = not any(options[name] for name in OTHER_MODES)
         replaced = list(replaceable_migrations(labels)) if writes else []
         for file in replaced:
             file.unlink()

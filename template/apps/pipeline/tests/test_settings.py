@@ -1,0 +1,105 @@
+"""Settings modules in new processes, with a `.env` or a directory of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as project
+
+TIMEOUT = 60  # seconds
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The settings of this project, in another project without a `.env`."""
+    copy = tmp_path / "a#b?c%25 d"
+    shutil.copytree(project.BASE_DIR / "config", copy / "config")
+    (copy / "apps").symlink_to(project.BASE_DIR / "apps")
+    (copy / "var").mkdir()
+    return copy
+
+
+def printed(directory: Path, program: str, **variables: str) -> Any:
+    """The JSON that a program prints. No variable of this process that a library reads is left."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "DATABASE_URL", "OTEL_", "SSL_CERT_", "DJANGO_SETTINGS"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=directory,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+ENVIRONMENT = """
+import json, os
+from config.settings import local
+print(json.dumps({name: os.environ.get(name) for name in {names}}))
+"""
+
+
+class TestVariablesOfLibraries:
+    def exported(self, copied: Path, lines: str, **variables: str) -> dict[str, str | None]:
+        (copied / ".env").write_text(lines)
+        names = [line.partition("=")[0] for line in lines.splitlines()]
+        found = printed(copied, ENVIRONMENT.replace("{names}", str(names)), **variables)
+        return dict(found)
+
+    def test_those_of_the_file_are_exported(self, copied: Path) -> None:
+        lines = "AWS_REGION=eu-1\nOTEL_SERVICE_NAME='a shop'\nSSL_CERT_FILE=/certificates.pem\n"
+        assert self.exported(copied, lines) == {
+            "AWS_REGION": "eu-1",
+            "OTEL_SERVICE_NAME": "a shop",
+            "SSL_CERT_FILE": "/certificates.pem",
+        }
+
+    def test_the_environment_wins(self, copied: Path) -> None:
+        found = self.exported(copied, "AWS_REGION=eu-1\n", AWS_REGION="eu-2")
+        assert found == {"AWS_REGION": "eu-2"}
+
+    def test_others_and_empty_values_are_not_exported(self, copied: Path) -> None:
+        lines = "DJANGO_SECRET_KEY=secret\nMY_AWS_KEY=secret\nAWS_PROFILE=\nOTEL_LOG_LEVEL\n"
+        assert set(self.exported(copied, lines).values()) == {None}
+
+
+def test_the_directory_of_the_project_can_have_any_name(copied: Path) -> None:
+    program = "import json, config.settings.local as local\n"
+    program += "print(json.dumps(str(local.DATABASES['default']['NAME'])))"
+    assert printed(copied, program) == str(copied / "var" / "db.sqlite3")
+
+
+WITHOUT_PACKAGES = """
+import json, sys
+sys.modules.update(dict.fromkeys(["opentelemetry", "sentry_sdk"]))
+import django
+django.setup()
+print(json.dumps(django.conf.settings.INSTALLED_APPS))
+"""
+
+
+def test_production_starts_without_the_packages_of_an_answer_that_has_changed() -> None:
+    variables = {
+        "DJANGO_SETTINGS_MODULE": "config.settings.production",
+        "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
+        "DJANGO_ALLOWED_HOSTS": "example.com",
+        "DATABASE_URL": "sqlite:///var/db.sqlite3",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        "SENTRY_DSN": "https://key@127.0.0.1/1",
+    }
+    installed = printed(project.BASE_DIR, WITHOUT_PACKAGES, **variables)
+    assert "apps.pipeline" in installed
+    assert "apps.pipeline.traces" not in installed
