@@ -40,19 +40,20 @@ def test_a_worker_that_stops_takes_no_hidden_messages(
 
 
 class Gate(BaseHTTPRequestHandler):
-    """A proxy for a server on this port, which forwards requests or answers with status 503.
+    """A proxy for a server on this port, which forwards requests or refuses them with a status.
 
     It also has credentials, as containers on AWS get them. They are asked for with each request,
     because they expire soon.
     """
 
     closed: ClassVar[bool] = False
+    status: ClassVar[int] = 503
     refused: ClassVar[int] = 0
     beyond: ClassVar[int]
 
     def do_GET(self) -> None:
         if self.closed:
-            self.send_error(503)
+            self.send_error(self.status)
             return
         expires = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
         names = ("AccessKeyId", "SecretAccessKey", "Token")
@@ -63,7 +64,7 @@ class Gate(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.closed:
             Gate.refused += 1
-            self.send_error(503)
+            self.send_error(self.status)
             return
         with closing(HTTPConnection("127.0.0.1", self.beyond)) as link:
             link.request("POST", self.path, body, dict(self.headers.items()))
@@ -92,9 +93,12 @@ def opened_gate(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
 
 @pytest.mark.live
+@pytest.mark.parametrize("status", [400, 503])
 def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
-    servers: Servers, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
+    monkeypatch.setattr(Gate, "status", status)
+    monkeypatch.setattr(Gate, "refused", 0)
     variables = servers.variables(cell := Cell("sqs", "none", "file", "sqlite"))
     with opened_gate(servers, monkeypatch) as url:
         variables["AWS_ENDPOINT_URL_SQS"] = url
@@ -103,7 +107,7 @@ def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
         with project.started(*WORKER) as worker:
             wait_until(lambda: "ready." in project.log("worker"), "a worker")
             monkeypatch.setattr(Gate, "closed", True)
-            wait_until(lambda: Gate.refused > 10, "polls that are refused")
+            wait_until(lambda: Gate.refused > 5, "polls that are refused")
             monkeypatch.setattr(Gate, "closed", False)
             *_, words = project.run(*TRY_TO_SEND).splitlines()
             wait_until(project.done, f"a task that was sent in {words} s")

@@ -170,6 +170,40 @@ def test_a_worker_that_lost_its_connection_receives_messages(client: Mock) -> No
     hub.close()
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refused_receive_request_is_repeated_after_a_second(
+    client: Mock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    module = import_module("apps.pipeline.broker.sqs.transport")
+    connections = import_module("kombu.asynchronous.aws.sqs.connection")
+    answers: list[Any] = []
+
+    def make_request(*_: Any, callback: Any, **__: Any) -> None:
+        answers.append(callback)
+
+    monkeypatch.setattr(connections.AsyncSQSConnection, "make_request", make_request)
+    options = {"predefined_queues": {"celery": {"url": URL}}, "polling_interval": 0.1}
+    connection = Connection("sqs://", transport=module.Transport, transport_options=options)
+    set_event_loop(hub := Hub())
+    channel: Any = connection.channel()
+    channel.hub = Mock()
+    channel._active_queues.append("celery")
+    channel._schedule_queue("celery")
+    body = b'{"__type": "com.amazonaws.sqs#RequestThrottled"}'
+    answers[0](Mock(status=status, **{"read.return_value": body}))
+    assert "RequestThrottled" in caplog.text
+    ((delay, poll), _) = channel.hub.call_later.call_args
+    assert delay == 1
+    poll()
+    channel.hub.call_later.assert_called_with(0.1, channel._schedule_queue, "celery")
+    answers[0](Mock(status=status))
+    ((_, poll), _) = channel.hub.call_later.call_args
+    channel.close()
+    poll()  # the channel that has closed asks no more
+    assert len(answers) == 1
+    hub.close()
+
+
 @pytest.mark.parametrize("options", [{}, {"sts_role_arn": "a-role"}])
 @pytest.mark.parametrize(
     ("way", "expected"),

@@ -5,6 +5,7 @@ Kombu does not extend a visibility timeout, so a task that takes longer runs twi
 each use of `lease`.
 """
 
+import logging
 import time
 from copy import copy
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 from kombu.asynchronous import set_event_loop
 from kombu.transport import SQS
+from vine import promise
 
 from apps.pipeline.broker.sqs import lease
+
+logger = logging.getLogger(__name__)
 
 
 class QoS(SQS.QoS):
@@ -89,8 +93,23 @@ class Channel(SQS.Channel):
             number_messages=count,
             visibility_timeout=lease.SECONDS if lease.renews() else None,
             wait_time_seconds=self.wait_time_seconds,
-            callback=callback,
+            callback=self._or_poll_later(callback),
         )
+
+    def _or_poll_later(self: Any, callback: Any) -> Any:
+        """Receive again one second after SQS refuses a request, for example with 400 or 403.
+
+        With kombu, the channel then receives no more messages. Seen in kombu 5.7.0 (kombu #2031).
+        Delete this once fixed.
+        """
+
+        def refused(error: Exception) -> None:
+            logger.warning("Receiving from SQS failed, trying again: %s", error)
+            self.hub.call_later(1, lambda: self.closed or callback({}))
+
+        response = promise(on_error=refused)
+        response.then(callback)
+        return response
 
     def _receive_message(  # without an event loop, as with gevent
         self: Any,
