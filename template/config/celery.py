@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 from celery import Celery
 from django.conf import settings
@@ -10,7 +11,7 @@ from apps.pipeline.application import install
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
-app = Celery("config")
+app: "Celery[Any]" = Celery("config")  # Any: its tasks have methods that celery-types lacks
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 install(app)

@@ -70,6 +70,9 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
         worker_send_task_events=True,
     )
     app.autodiscover_tasks()
+    for task in project_app.tasks.values():
+        for name in ("app", "_app"):  # a task of `@app.task` would be sent to the other broker
+            monkeypatch.setattr(type(task), name, app)
     app.set_current()
     try:
         yield app

@@ -63,7 +63,7 @@ MIDDLEWARE = [
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 
-TEMPLATES = [
+TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
@@ -87,8 +87,8 @@ APP_VERSION = env.str("APP_VERSION", "")
 
 # Database
 
-SQLITE = f"sqlite:///{quote(str(BASE_DIR))}/var/db.sqlite3"
-DATABASES = {"default": database("DATABASE_URL", SQLITE)}
+sqlite_url = f"sqlite:///{quote(str(BASE_DIR))}/var/db.sqlite3"
+DATABASES = {"default": database("DATABASE_URL", sqlite_url)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # Web, worker and Beat write concurrently. With WAL, readers do not wait for a writer. A writer
     # takes the lock when its transaction begins, and waits up to 20 s for it.
@@ -127,6 +127,13 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+# Django's defaults. `project` can set others, for example for uploaded files. `production` replaces
+# the one for static files, if `project` did not.
+static_files = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+STORAGES: dict[str, Any] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": static_files,
+}
 
 # Logs, to standard error. See docs/logs.md.
 

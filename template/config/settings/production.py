@@ -4,9 +4,10 @@ import sys
 from importlib.util import find_spec
 
 from config.settings import project
+from config.settings.base import static_files
 from config.settings.env import env
 from config.settings.project import *  # noqa: F403
-from config.settings.project import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE
+from config.settings.project import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWARE, STORAGES
 
 # The ids of system checks to silence: those of project.py, and those that do not matter for this
 # deployment. See docs/checks.md.
@@ -35,10 +36,8 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [], su
 # be right after the SecurityMiddleware.
 AFTER_SECURITY = MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
 MIDDLEWARE.insert(AFTER_SECURITY, "whitenoise.middleware.WhiteNoiseMiddleware")
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-}
+if STORAGES.get("staticfiles", static_files) == static_files:
+    STORAGES["staticfiles"] = {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}
 
 # Logs: a JSON object in each line.
 LOGGING["formatters"]["line"] |= {"()": "pythonjsonlogger.json.JsonFormatter"}

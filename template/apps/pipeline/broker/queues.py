@@ -38,8 +38,11 @@ class Queues(amqp.Queues):
     def __setitem__(self, name: str, queue: Any) -> None:
         # With Celery's default routing key for all queues, each message would reach every queue.
         # A fanout exchange ignores the key on RabbitMQ, and on Redis all workers need the same.
-        if getattr(queue.exchange, "type", None) != "fanout":
+        if not is_fanout(queue):
             queue.routing_key = queue.routing_key or name
+        elif self.create_missing_queue_type == "quorum":
+            # With Celery's default key, delayed tasks of the default queue would come here too.
+            queue.routing_key = queue.routing_key or queue.exchange.name
         arguments = queue.queue_arguments or {}
         is_kept = queue.durable and not (queue.auto_delete or queue.exclusive)
         # Celery's setting for undeclared queues. RabbitMQ refuses it for queues that it deletes.
@@ -131,8 +134,17 @@ def prepare_delay(connection: Connection, queues: list[Any]) -> None:
     """Declare the queues and the chain of exchanges, and bind the queues to the chain."""
     delay.declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
     for queue in queues:
+        if is_fanout(queue):  # each worker declares a queue of its own
+            exchange = queue.exchange.bind(connection.default_channel)
+            exchange.declare()
+            exchange.bind_to(delay.CELERY_DELAYED_DELIVERY_EXCHANGE, f"#.{queue.routing_key}")
+            continue
         queue.bind(connection.default_channel).declare()
         delay.bind_queue_to_native_delayed_delivery_exchange(connection, queue)
+
+
+def is_fanout(queue: Any) -> bool:
+    return getattr(queue.exchange, "type", None) == "fanout"
 
 
 def delayed(routing_key: str, seconds: int) -> dict[str, str]:
@@ -157,8 +169,7 @@ def is_delayed_by_broker(app: Any, delivery_info: Any) -> bool:
 def is_broadcast(app: Any, delivery_info: Any) -> bool:
     """Whether each worker gets its own copy of a message."""
     name = (delivery_info or {}).get("exchange")
-    exchanges = [queue.exchange for queue in app.amqp.queues.values() if queue.exchange]
-    return any(exchange.name == name and exchange.type == "fanout" for exchange in exchanges)
+    return any(is_fanout(one) and one.exchange.name == name for one in app.amqp.queues.values())
 
 
 def queue_of(app: Any, delivery_info: Any) -> str | None:

@@ -12,7 +12,7 @@ from django.conf import settings
 BACKEND = "apps.pipeline.django_tasks.backend.CeleryBackend"
 
 # The result backends that keep the data of Django's TaskResult.
-RESULT_BACKENDS = ("redis", "rediss", "sentinel", "django-db")
+RESULT_BACKENDS = ("redis", "rediss", "redis+socket", "sentinel", "django-db")
 
 
 def entries() -> dict[str, dict[str, Any]]:

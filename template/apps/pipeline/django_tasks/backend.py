@@ -79,9 +79,13 @@ class CeleryBackend(api.BaseTaskBackend):
         """Store the call, and then send it: a worker may store the next state right after that."""
         results = current_app.backend
         if self.supports_get_result:
-            request = Context(task=running.run.name, args=[call], meta={running.KEY: call})
+            name, args, meta = running.run.name, [call], {running.KEY: call}
             try:
-                results.store_result(result_id, None, states.PENDING, request=request)
+                if hasattr(results, "store_pending"):  # Redis
+                    results.store_pending(result_id, name, args, meta)
+                else:
+                    request = Context(task=name, args=args, meta=meta)
+                    results.store_result(result_id, None, states.PENDING, request=request)
             except Exception as error:  # each result backend raises its own
                 url = without_passwords(current_app.conf.result_backend)
                 message = f"{url} did not accept {task.module_path}: {short_reason(error)}"

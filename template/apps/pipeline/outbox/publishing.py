@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from kombu.exceptions import OperationalError
 from apps.pipeline.broker.errors import short_reason
 from apps.pipeline.outbox.direct import directly
 from apps.pipeline.outbox.models import GRACE_PERIOD, Message
-from apps.pipeline.outbox.record import ExpiredError, Record
+from apps.pipeline.outbox.record import Record
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +100,6 @@ def _publish(app: Celery, producer: Any, message: Message, record: Record) -> bo
     """
     try:
         record.publish(app, producer)
-    except ExpiredError:
-        drop_expired(app, record, message.name)
     except OperationalError:
         raise
     except Exception as error:  # the fault is in this message, and not in the connection
@@ -115,16 +112,6 @@ def refuse(message: Message, error: Exception) -> None:
     """Log that a message cannot be sent, and leave it in the outbox for a later attempt."""
     logger.error("%s cannot be sent", message, exc_info=error)
     update([message], 6 * RETRY_DELAY, last_error=_words(error))
-
-
-def drop_expired(app: Celery, record: Record, name: str) -> None:
-    """Say in the log and in the result that the task is not sent."""
-    task_id = record.headers["id"]
-    text = "%s[%s] expired before the broker accepted it, so it is not sent"
-    logger.warning(text, name, task_id)
-    if not record.headers.get("ignore_result"):
-        with suppress(Exception):  # it does not answer, or stores results only for workers
-            app.backend.mark_as_revoked(task_id, "expired", store_result=True)
 
 
 def update(messages: list[Message], delay: timedelta = timedelta(0), **fields: Any) -> None:

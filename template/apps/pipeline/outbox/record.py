@@ -23,10 +23,6 @@ RETRY: dict[str, Any] = {
 }
 
 
-class ExpiredError(Exception):
-    """The message expired before the broker accepted it."""
-
-
 class Recorder:
     """Takes the place of a producer, and keeps the message instead of publishing it."""
 
@@ -82,7 +78,7 @@ class Record:
         return str(self.headers.get(KEY) or "")
 
     def publish(self, app: Celery, producer: Any) -> None:
-        """Publish the message. Raises OperationalError, ExpiredError or the error of the broker."""
+        """Publish the message. Raises OperationalError or the error of the broker."""
         options = self.options | {"headers": {**self.headers}} | self._remaining(app)
         amqp: Any = app.amqp
         with producer.connection._reraise_as_library_errors():
@@ -115,10 +111,8 @@ class Record:
         """
         options: dict[str, Any] = {}
         if self.options.get("expiration"):
-            expires = whole_seconds(app, None, self.headers["expires"])
-            if expires is None:
-                raise ExpiredError
-            options["expiration"] = expires
+            # A worker revokes an expired task, and tells its chord. The broker would only drop it.
+            options["expiration"] = whole_seconds(app, None, self.headers["expires"])
         if self.options["exchange"] == DELAY:
             seconds = whole_seconds(app, None, self.headers["eta"]) or 1
             options |= delayed(self.options["routing_key"], seconds)

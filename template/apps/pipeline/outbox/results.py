@@ -62,13 +62,19 @@ class ResultConsumer(results.ResultConsumer):
 
 
 class RedisMixin(LaterMixin):
-    """Mixin for Redis: note the keys of a chord, to write them before its last task is sent."""
+    """Mixin for Redis: note what has to be written right before a task is sent."""
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         if is_used():
             _note("set_chord_size", group_id, chord_size)
         else:
             super().set_chord_size(group_id, chord_size)  # type: ignore[misc]
+
+    def store_pending(self, *call: Any) -> None:
+        if is_used():
+            _note("store_pending", *call)
+        else:
+            super().store_pending(*call)  # type: ignore[misc]
 
     def _set_chord_key(self, key: Any, value: Any) -> None:
         if is_used():

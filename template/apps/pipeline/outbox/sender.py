@@ -12,7 +12,7 @@ from apps.pipeline.broker import queues
 from apps.pipeline.outbox import batch, publishing
 from apps.pipeline.outbox.direct import directly, is_used
 from apps.pipeline.outbox.models import Message
-from apps.pipeline.outbox.record import ExpiredError, Record
+from apps.pipeline.outbox.record import Record
 from apps.pipeline.outbox.results import noted
 
 RESULT_BACKENDS = {
@@ -55,8 +55,6 @@ class AMQP(queues.AMQP):
         try:
             with directly():
                 record.publish(self.app, producer)
-        except ExpiredError:
-            publishing.drop_expired(self.app, record, name)
         except OperationalError as error:
             publishing.pause()
             return error

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,22 @@ def test_a_command_fails_if_the_broker_has_stopped(tmp_path: Path, command: str)
     assert not thread.is_alive()
     assert len(errors) == 1
     app.close()
+
+
+@pytest.fixture
+def own_task() -> Iterator[Any]:
+    """A task that belongs to the app of the project, and is no shared task."""
+
+    @project_app.task(name="shop.price")
+    def price(product: str) -> int:
+        return len(product)
+
+    yield price
+    project_app.tasks.unregister("shop.price")
+
+
+def test_a_worker_of_a_test_runs_the_tasks_of_the_app(own_task: Any, live_worker: Celery) -> None:
+    assert own_task.delay("bread").get(timeout=WAIT_TIMEOUT) == 5
 
 
 class SlowWorker(Worker):

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from asgiref.sync import async_to_sync
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import Celery, states
+from celery.app.backends import BACKEND_ALIASES
 from celery.app.task import Task
 from django.apps import apps
 from django.db import transaction
+from django.utils import timezone
 from kombu import Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.imports import symbol_by_name
@@ -22,6 +25,9 @@ from pytest_django import Settings
 
 from apps.pipeline import django_tasks
 from apps.pipeline.broker.backlog import waiting
+from apps.pipeline.outbox import publishing, sender
+from apps.pipeline.outbox.models import Message
+from apps.pipeline.outbox.relay import relay
 from apps.pipeline.testing import worker_thread
 from config.celery import app as project_app
 
@@ -317,6 +323,26 @@ class TestSending:
         with pytest.raises(OperationalError, match=r"did not accept .*\.add: no route"):
             add.enqueue(1, 2)
         assert messages(live_app) == 0
+
+
+    @pytest.mark.django_db(transaction=True)
+    def test_with_the_outbox_neither_broker_nor_results_have_to_answer(
+        self, live_app: Celery, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.TASK_OUTBOX = True
+        for name, path in sender.RESULT_BACKENDS.items():
+            monkeypatch.setitem(BACKEND_ALIASES, name, path)
+        sender.install(live_app)
+        with monkeypatch.context() as away, transaction.atomic():
+            away.setattr(live_app.backend, "store_result", Mock(side_effect=ConnectionError))
+            away.setattr(publishing, "is_paused", lambda: True)
+            sent = add.enqueue(1, 2)
+            with pytest.raises(api.TaskResultDoesNotExist):
+                add.get_result(sent.id)
+        Message.objects.update(due_at=timezone.now())
+        relay(live_app)
+        assert add.get_result(sent.id).status == api.TaskResultStatus.READY
+        assert messages(live_app) == 1
 
 
 class TestResults:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import Celery
@@ -46,7 +47,7 @@ def test_a_queue_that_rabbitmq_deletes_is_no_quorum_queue(app: Celery, queue: Qu
 def test_every_consumer_of_a_broadcast_has_the_same_routing_key(app: Celery) -> None:
     """On Redis it is a part of the channel on which workers subscribe."""
     queue = Broadcast("news")
-    app.conf.task_queues = [queue]
+    app.conf.update(task_queues=[queue], task_create_missing_queue_type=None)
     assert app.amqp.queues[queue.name].routing_key in ("", None, app.conf.task_default_routing_key)
 
 
@@ -115,6 +116,25 @@ class TestWholeSeconds:
     def test_of_an_eta_in_the_projects_time_zone(self, app: Celery) -> None:
         in_kolkata = (datetime.now(UTC) + timedelta(hours=6.5)).replace(tzinfo=None)
         assert queues.whole_seconds(app, None, in_kolkata) in self.AN_HOUR
+
+
+def test_a_delayed_task_of_the_default_queue_does_not_reach_a_fanout_exchange(
+    app: Celery,
+) -> None:
+    """Neither does a process that sends it declare a queue there, which nobody would consume."""
+    app.conf.update(task_create_missing_queue_type="quorum")
+    app.conf.task_queues = [Broadcast("news"), Queue("fan", Exchange("shop", type="fanout"))]
+    bound = [app.amqp.queues[name] for name in app.amqp.queues if name != "celery"]
+    assert [queue.routing_key for queue in bound] == ["news", "shop"]
+    channel = Mock(is_open=True)
+    connection = Mock(default_channel=channel)
+    queues.prepare_delay(connection, bound)
+    keys = {
+        (call.kwargs["destination"], call.kwargs["routing_key"])
+        for call in channel.exchange_bind.call_args_list
+    }
+    assert keys == {("news", "#.news"), ("shop", "#.shop")}
+    assert not channel.queue_declare.called
 
 
 def test_a_queue_is_bound_before_the_first_delayed_message(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,12 @@ import pytest
 from django.conf import settings as project
 
 TIMEOUT = 60  # seconds
+PRODUCTION = {
+    "DJANGO_SETTINGS_MODULE": "config.settings.production",
+    "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
+    "DJANGO_ALLOWED_HOSTS": "example.com",
+    "DATABASE_URL": "sqlite:///var/db.sqlite3",
+}
 
 
 @pytest.fixture
@@ -92,14 +99,49 @@ print(json.dumps(django.conf.settings.INSTALLED_APPS))
 
 
 def test_production_starts_without_the_packages_of_an_answer_that_has_changed() -> None:
-    variables = {
-        "DJANGO_SETTINGS_MODULE": "config.settings.production",
-        "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
-        "DJANGO_ALLOWED_HOSTS": "example.com",
-        "DATABASE_URL": "sqlite:///var/db.sqlite3",
+    variables = PRODUCTION | {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
         "SENTRY_DSN": "https://key@127.0.0.1/1",
     }
     installed = printed(project.BASE_DIR, WITHOUT_PACKAGES, **variables)
     assert "apps.pipeline" in installed
     assert "apps.pipeline.traces" not in installed
+
+
+STORAGES = """
+import json
+from config.settings.production import STORAGES
+print(json.dumps({name: one["BACKEND"].rpartition(".")[2] for name, one in STORAGES.items()}))
+"""
+
+
+class TestStorages:
+    """The storages of a project in production."""
+
+    def storages(self, copied: Path, lines: str) -> Any:
+        with (copied / "config" / "settings" / "project.py").open("a") as project:
+            project.write(lines)
+        return printed(copied, STORAGES, **PRODUCTION)
+
+    def test_whitenoise_serves_static_files(self, copied: Path) -> None:
+        static = "CompressedManifestStaticFilesStorage"
+        expected = {"default": "FileSystemStorage", "staticfiles": static}
+        assert self.storages(copied, "") == expected
+        lines = 'STORAGES = {"default": {"BACKEND": "storages.s3.S3Storage"}}\n'
+        assert self.storages(copied, lines) == {"default": "S3Storage", "staticfiles": static}
+
+    def test_the_project_can_choose_others(self, copied: Path) -> None:
+        lines = 'STORAGES = {"staticfiles": {"BACKEND": "storages.s3.S3StaticStorage"}}\n'
+        assert self.storages(copied, lines) == {"staticfiles": "S3StaticStorage"}
+
+
+@pytest.mark.parametrize(("command", "settings"), [("test", "test"), ("shell", "local")])
+def test_django_s_test_command_has_the_settings_of_tests(
+    monkeypatch: pytest.MonkeyPatch, command: str, settings: str
+) -> None:
+    """It must not send tasks to the broker of `just dev`."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+    monkeypatch.setattr(sys, "argv", ["manage.py", command])
+    monkeypatch.setattr("django.core.management.execute_from_command_line", print)
+    runpy.run_path(str(project.BASE_DIR / "manage.py"), run_name="__main__")
+    assert os.environ["DJANGO_SETTINGS_MODULE"] == f"config.settings.{settings}"

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from celery import _state, states
+from celery.app.task import Context
 from celery.backends import redis as celery
 from celery.exceptions import BackendStoreError
 
@@ -60,6 +61,11 @@ class ResultMixin:
         except self.connection_errors as error:
             raise RuntimeError("The result backend does not answer.") from error
         self.answered_at = time.monotonic()
+
+    def store_pending(self: Any, task_id: str, name: str, args: list[Any], meta: Any) -> None:
+        """Store that a task waits. Celery stores nothing before a worker has the task."""
+        request = Context(task=name, args=args, meta=meta)
+        self.store_result(task_id, None, states.PENDING, request=request)
 
     def _store_result(
         self: Any,
