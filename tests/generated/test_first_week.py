@@ -27,6 +27,7 @@ def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write_text(f"{file.read_text()}\n{added}")
     for name in APPS:
         shutil.copytree(HERE / "first_week" / name, project / "apps" / name)
+    shutil.copy(HERE / "first_week/test_shop.py", project / "tests")
     run(project, "python", "manage.py", "makemigrations", *APPS, PYTHONPATH=PACKAGES)
     return project
 
@@ -46,9 +47,9 @@ def test_check_accepts_all_apps_after_format(project: Path) -> None:
 
 def test_their_tests_pass(project: Path) -> None:
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    places = [f"apps/{name}" for name in APPS]
+    places = [*(f"apps/{name}" for name in APPS), "tests/test_shop.py"]
     report = run(project, *command, *places, timeout=SUITE_TIMEOUT, PYTHONPATH=PACKAGES)
-    assert re.search(r"\b23 passed", report), report
+    assert re.search(r"\b25 passed", report), report
 
 
 def test_a_mistake_is_still_an_error(project: Path) -> None:

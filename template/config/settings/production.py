@@ -11,7 +11,7 @@ from config.settings.project import DATABASES, INSTALLED_APPS, LOGGING, MIDDLEWA
 
 # The ids of system checks to silence: those of project.py, and those that do not matter for this
 # deployment. See docs/checks.md.
-SILENCED_SYSTEM_CHECKS: list[str] = [
+SILENCED_SYSTEM_CHECKS = [
     *getattr(project, "SILENCED_SYSTEM_CHECKS", ()),
     *env.list("SILENCED_SYSTEM_CHECKS", [], subcast=str.strip),
 ]

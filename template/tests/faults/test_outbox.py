@@ -39,7 +39,7 @@ def order(system: System, number: int, ending: str = "") -> None:
 def saved(system: System) -> set[str]:
     """The numbers of the transactions that were committed."""
     with sqlite3.connect(system.directory / "db.sqlite3") as database:
-        rows = database.execute("SELECT username FROM users_user WHERE username LIKE 'order %'")
+        rows = database.execute("SELECT name FROM auth_group WHERE name LIKE 'order %'")
         return {name.split()[1] for (name,) in rows}
 
 

@@ -27,3 +27,16 @@ CELERY_BEAT_SCHEDULE = {
         "args": (16, 16)
     },
 }
+
+TEMPLATES[0]["OPTIONS"]["context_processors"] += ["django.template.context_processors.i18n"]
+
+
+def show_toolbar(request):
+    return request.user.is_staff
+
+
+DEBUG_TOOLBAR_CONFIG = {"SHOW_TOOLBAR_CALLBACK": show_toolbar}
+
+# django-celery-email reads it.
+CELERY_EMAIL_TASK_CONFIG = {"queue": "celery"}
+SILENCED_SYSTEM_CHECKS = ["pipeline.W005"]

@@ -1,13 +1,52 @@
-"""An empty Redis, a connection to it, and what a test leaves in the process."""
+"""An empty Redis, settings that do not depend on the project, and what a test leaves behind."""
 
+import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import current_app
+from django.conf import settings as project
 from kombu import Connection
+from pytest_django import Settings
 from redis import Redis
 
 from apps.pipeline.broker.redis import acks, unacked
+from apps.pipeline.tests.users import create_user
+
+SITE: dict[str, Any] = {
+    "AUTHENTICATION_BACKENDS": ["django.contrib.auth.backends.ModelBackend"],
+    "LANGUAGE_CODE": "en-us",
+    "MIDDLEWARE": [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.messages.middleware.MessageMiddleware",
+    ],
+    "ROOT_URLCONF": "apps.pipeline.tests.urls",
+    "SESSION_ENGINE": "django.contrib.sessions.backends.db",
+    "STATIC_URL": "/static/",
+    "STORAGES": {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    },
+    "TEMPLATES": [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "APP_DIRS": True,
+            "OPTIONS": {
+                "context_processors": [
+                    "django.template.context_processors.request",
+                    "django.contrib.auth.context_processors.auth",
+                    "django.contrib.messages.context_processors.messages",
+                ],
+            },
+        },
+    ],
+    "USE_THOUSAND_SEPARATOR": False,
+}
+"""Settings of tests that request the page and the admin. Those of the project can be others."""
 
 
 @pytest.fixture
@@ -43,3 +82,28 @@ def unchanged_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
     changes.clear()
     changes.update(before)
+
+
+@pytest.fixture(autouse=True)
+def own_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests read lines for which the project has handlers of its own.
+
+    A worker configures the loggers again when it starts.
+    """
+    for name, options in project.LOGGING.get("loggers", {}).items():
+        if name.startswith(("apps", "celery")):
+            monkeypatch.setitem(options, "propagate", True)
+            monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+
+
+@pytest.fixture
+def site(settings: Settings) -> None:
+    """The page and the admin, with these settings instead of those of the project."""
+    for name, value in SITE.items():
+        setattr(settings, name, value)
+
+
+@pytest.fixture
+def admin_user(db: None) -> Any:
+    """The user of `admin_client`."""
+    return create_user("admin", is_staff=True, is_superuser=True)

@@ -14,6 +14,8 @@ if "django_celery_results" not in settings.INSTALLED_APPS:
 
 from django_celery_results.models import TaskResult
 
+pytestmark = pytest.mark.usefixtures("site")
+
 PAGE = "/admin/django_celery_results/taskresult/"
 
 

@@ -38,7 +38,7 @@ def start(directory: Path, *, port: int, screen: str = "") -> "subprocess.Popen[
     variables = {
         "CELERY_BROKER_URL": "",  # use an embedded broker, even if .env sets another
         "DATABASE_URL": f"sqlite:///{directory}/db.sqlite3",
-        "DJANGO_SETTINGS_MODULE": "config.settings.local",
+        "DJANGO_SETTINGS_MODULE": "apps.pipeline.tests.settings",
         "PORT": str(port),
     }
     on = ["sh", "-c", 'exec "$@" >"$0" 2>&1', screen or str(directory / "output")]

@@ -324,7 +324,6 @@ class TestSending:
             add.enqueue(1, 2)
         assert messages(live_app) == 0
 
-
     @pytest.mark.django_db(transaction=True)
     def test_with_the_outbox_neither_broker_nor_results_have_to_answer(
         self, live_app: Celery, settings: Settings, monkeypatch: pytest.MonkeyPatch

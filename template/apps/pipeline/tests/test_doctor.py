@@ -161,10 +161,10 @@ class TestRed:
         assert "not applied, the first is " in finding.words
 
     def test_a_setting_with_an_error(self, settings: Settings) -> None:
-        settings.CELERY_TASK_MAX_RETRIES = 3
+        settings.CELERY_TASK_SOFT_TIMELIMIT = 3
         [finding] = report.configuration()
         assert finding.ok is False
-        assert finding.words.startswith("pipeline.E001: CELERY_TASK_MAX_RETRIES")
+        assert finding.words.startswith("pipeline.E001: CELERY_TASK_SOFT_TIMELIMIT")
 
 
 class TestAsking:

@@ -38,6 +38,7 @@ from apps.pipeline.failed.message import NotKeptError, message
 from apps.pipeline.failed.models import FailedTask, Reason
 from apps.pipeline.failed.signals import on_revoked
 from apps.pipeline.testing import running
+from apps.pipeline.tests.users import create_user
 from apps.pipeline.worker import unusable
 
 PAGE = "/admin/pipeline_failed/failedtask/"
@@ -452,6 +453,7 @@ def test_old_rows_are_deleted(db: None, settings: Any) -> None:
     assert FailedTask.objects.get().task_id == "new"
 
 
+@pytest.mark.usefixtures("site")
 class TestAdmin:
     def test_the_action_sends_the_tasks_and_logs_it(
         self, admin_client: Client, live_worker: Celery
@@ -469,9 +471,9 @@ class TestAdmin:
 
     @pytest.mark.parametrize("allowed", [True, False])
     def test_the_action_needs_its_permission(
-        self, client: Client, django_user_model: Any, celery_app: Celery, db: None, allowed: bool
+        self, client: Client, celery_app: Celery, db: None, allowed: bool
     ) -> None:
-        user = django_user_model.objects.create_user("ada", password="x", is_staff=True)
+        user = create_user("ada", is_staff=True)
         codes = ["view_failedtask", *(["run_again"] if allowed else [])]
         user.user_permissions.set(Permission.objects.filter(codename__in=codes))
         client.force_login(user)

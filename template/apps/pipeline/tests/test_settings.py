@@ -119,8 +119,8 @@ class TestStorages:
     """The storages of a project in production."""
 
     def storages(self, copied: Path, lines: str) -> Any:
-        with (copied / "config" / "settings" / "project.py").open("a") as project:
-            project.write(lines)
+        base = "from config.settings.base import *\n"
+        (copied / "config" / "settings" / "project.py").write_text(base + lines)
         return printed(copied, STORAGES, **PRODUCTION)
 
     def test_whitenoise_serves_static_files(self, copied: Path) -> None:

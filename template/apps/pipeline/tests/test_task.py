@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from celery import Celery, shared_task
 from celery.backends import asynchronous
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from kombu.exceptions import EncodeError
 
 from apps.pipeline.logs.corrections import ResultBackendReconnect
 
 
 @shared_task
-def welcome(user: Any, copies: Any = 1) -> None: ...
+def welcome(group: Any, copies: Any = 1) -> None: ...
 
 
 @shared_task(autoretry_for=(OSError,), max_retries=2, retry_backoff=True)
@@ -37,23 +37,23 @@ class TestArguments:
     ) -> None:
         request.getfixturevalue("celery_app" if eager else "live_app")
         with pytest.raises(EncodeError) as caught:
-            welcome.delay(get_user_model()(username="ada"))
+            welcome.delay(Group(name="ada"))
         assert str(caught.value) == (
-            "apps.pipeline.tests.test_task.welcome: user is a User, "
+            "apps.pipeline.tests.test_task.welcome: group is a Group, "
             "which is not JSON serializable. "
-            "Pass its primary key, user.pk, and fetch it in the task."
+            "Pass its primary key, group.pk, and fetch it in the task."
         )
 
     def test_the_error_for_a_queryset_says_to_pass_primary_keys(self, celery_app: Celery) -> None:
-        with pytest.raises(EncodeError, match=r"user is a QuerySet, .* a list of primary keys"):
-            welcome.delay(get_user_model().objects.all())
+        with pytest.raises(EncodeError, match=r"group is a QuerySet, .* a list of primary keys"):
+            welcome.delay(Group.objects.all())
 
     @pytest.mark.parametrize(
         ("args", "kwargs", "message"),
         [
             ([1, object()], {}, "copies is a object, which"),
             ([1], {"copies": {"a": object()}}, "copies is a dict with a value, which"),
-            ([[object()]], {}, "user is a list with a value, which"),
+            ([[object()]], {}, "group is a list with a value, which"),
         ],
     )
     def test_the_error_names_the_argument(

@@ -39,5 +39,6 @@ class TestExampleTask:
 
 class TestCleanupInactiveUsersTask:
     def test_returns_how_many_were_deactivated(self, db: None) -> None:
-        User.objects.create(username="gone", date_joined=timezone.now() - timedelta(days=400))
+        long_ago = timezone.now() - timedelta(days=400)
+        User.objects.create(**{User.USERNAME_FIELD: "gone", "date_joined": long_ago})
         assert cleanup_inactive_users_task() == 1

@@ -10,8 +10,8 @@ from apps.users.services import cleanup_inactive_users
 LONG_AGO = timezone.now() - timedelta(days=400)
 
 
-def make(username: str, **fields: Any) -> User:
-    return User.objects.create(username=username, **{"date_joined": LONG_AGO} | fields)
+def make(name: str, **fields: Any) -> User:
+    return User.objects.create(**{User.USERNAME_FIELD: name, "date_joined": LONG_AGO} | fields)
 
 
 @pytest.mark.django_db

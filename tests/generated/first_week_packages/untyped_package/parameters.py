@@ -1,0 +1,5 @@
+def Query(default, **options):
+    return default
+
+
+File = Query
