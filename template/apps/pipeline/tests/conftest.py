@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.conf import settings as project
+from django.utils import translation
 from kombu import Connection
 from pytest_django import Settings
 from redis import Redis
@@ -16,7 +17,6 @@ from apps.pipeline.tests.users import create_user
 
 SITE: dict[str, Any] = {
     "AUTHENTICATION_BACKENDS": ["django.contrib.auth.backends.ModelBackend"],
-    "LANGUAGE_CODE": "en-us",
     "MIDDLEWARE": [
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.middleware.common.CommonMiddleware",
@@ -82,6 +82,13 @@ def unchanged_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
     changes.clear()
     changes.update(before)
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """Texts of Django and its packages in English, also if LANGUAGE_CODE is another language."""
+    with translation.override("en-us", deactivate=True):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -11,12 +13,16 @@ needs_database_scheduler = pytest.mark.skipif(
 )
 
 
+def interval(row: Any) -> tuple[int, str]:
+    return row.interval.every, row.interval.period
+
+
 @needs_database_scheduler
 class TestRegisterPeriodicTask:
     def test_makes_a_row_that_beat_reads(self, db: None) -> None:
         row = register_periodic_task(name="Example", task_path=PATH, every=10)
         assert row.task == PATH
-        assert (row.interval.every, row.interval.period) == (10, "minutes")
+        assert interval(row) == (10, "minutes")
         assert row.enabled
 
     def test_called_again_changes_the_same_row(self, db: None) -> None:
@@ -25,7 +31,7 @@ class TestRegisterPeriodicTask:
             name="Example", task_path=PATH, every=2, period="hours", enabled=False
         )
         assert again.pk == first.pk
-        assert (again.interval.every, again.interval.period) == (2, "hours")
+        assert interval(again) == (2, "hours")
         assert not again.enabled
 
     def test_refuses_an_unregistered_task_and_proposes_a_similar_name(self, db: None) -> None:
@@ -46,7 +52,7 @@ class TestRegisterPeriodicTask:
         row.interval, row.crontab = None, CrontabSchedule.objects.create(hour="3")
         row.save()
         row = register_periodic_task(name="Example", task_path=PATH, every=10)
-        assert (row.interval.every, row.crontab) == (10, None)
+        assert (interval(row), row.crontab) == ((10, "minutes"), None)
 
 
 @pytest.mark.skipif(
