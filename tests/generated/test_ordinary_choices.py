@@ -64,6 +64,7 @@ from apps.users.models import Account
 admin.site.register(Account)
 """,
     "templates/403.html": '<a href="{% url "home" %}">{{ shop }}</a>',
+    "apps/bakery/__init__.py": "",
     "config/context.py": """
 from django.http import HttpRequest
 
@@ -81,6 +82,7 @@ def shop(get_response):
 """,
 }
 SETTINGS = """
+INSTALLED_APPS += ["apps.bakery"]
 AUTH_USER_MODEL = "users.Account"
 LANGUAGE_CODE = "de"
 LOGIN_URL = "admin:login"

@@ -107,7 +107,7 @@ def test_a_failed_receive_request_does_not_stop_or_block_the_worker(
         with project.started(*WORKER) as worker:
             wait_until(lambda: "ready." in project.log("worker"), "a worker")
             monkeypatch.setattr(Gate, "closed", True)
-            wait_until(lambda: Gate.refused > 5, "polls that are refused")
+            wait_until(lambda: Gate.refused > 10, "polls that are refused")
             monkeypatch.setattr(Gate, "closed", False)
             *_, words = project.run(*TRY_TO_SEND).splitlines()
             wait_until(project.done, f"a task that was sent in {words} s")

@@ -46,6 +46,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings)
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(app: str, *, name: str) -> None:
+        app = f"{app}_of_a_test"  # the project can have an app of this name
         (tmp_path / app).mkdir()
         (tmp_path / app / "__init__.py").touch()
         (tmp_path / app / "schedules.py").write_text(MODULE.format(name=name))
