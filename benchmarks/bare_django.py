@@ -10,6 +10,10 @@ import os
 INSTALLED_APPS += ["shop"]
 CELERY_BROKER_URL = os.environ["BROKER"]
 CELERY_RESULT_BACKEND = os.environ["RESULTS"]
+if "DATABASE_URL" in os.environ:
+    import dj_database_url
+
+    DATABASES = {"default": dj_database_url.config()}
 """
 
 APPLICATION = """

@@ -1,16 +1,23 @@
-"""Compares the time of `copier copy --defaults` with that of a template of one file, in turn.
+"""Compares the time of `copier copy --defaults` with that of other templates, in turn.
 
-Run it from a clone: uv run benchmarks/copy_time.py
+uv run benchmarks/copy_time.py
+uv run benchmarks/copy_time.py --cookiecutter ~/cookiecutter-django use_celery=y
+
+The first compares with a template of one file. The second compares also with a clone of a
+Cookiecutter template, with answers for it. Its hooks do not run, because those of
+cookiecutter-django also resolve all packages.
 """
 
+import argparse
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+
+from copier import run_copy
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = 7
 
 
 def git(directory: Path, *arguments: str) -> None:
@@ -30,25 +37,63 @@ def one_file(directory: Path) -> Path:
     return directory
 
 
-def seconds(template: Path, destination: Path) -> float:
-    command = ["copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD"]
+def copier_command(template: Path) -> list[str]:
+    return ["copier", "copy", "--quiet", "--defaults", "--vcs-ref", "HEAD", str(template)]
+
+
+def cookiecutter_command(root: Path, *template_and_answers: str) -> list[str]:
+    """Install Cookiecutter into an environment of its own."""
+    subprocess.run(["uv", "venv", "--quiet", root / "venv"], check=True)
+    python = root / "venv" / "bin" / "python"
+    install = ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python"]
+    subprocess.run([*install, python, "cookiecutter"], check=True)
+    options = ["--no-input", "--accept-hooks", "no", *template_and_answers, "--output-dir"]
+    return [str(python.with_name("cookiecutter")), *options]
+
+
+def seconds(command: list[str], destination: Path) -> float:
     started = time.perf_counter()
-    subprocess.run([*command, str(template), str(destination)], check=True)
+    subprocess.run([*command, str(destination)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def seconds_of_api(template: Path, destination: Path) -> float:
+    started = time.perf_counter()
+    run_copy(str(template), destination, defaults=True, quiet=True, vcs_ref="HEAD")
     return time.perf_counter() - started
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        other = one_file(root / "one")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cookiecutter", nargs="+", help="a template and answers", default=[])
+    options = parser.parse_args()
+    with TemporaryDirectory() as directory:
+        root = Path(directory)
         git(root, "clone", "--quiet", str(ROOT), "clone")
-        rows = [
-            (seconds(root / "clone", root / f"ours-{turn}"), seconds(other, root / f"one-{turn}"))
-            for turn in range(ROUNDS)
-        ]
-    print(f"this template  {median(ours for ours, _ in rows):.2f} s")
-    print(f"one file       {median(one for _, one in rows):.2f} s")
-    print(f"ratio          {median(ours / one for ours, one in rows):.2f}")
+        commands = {
+            "this template": copier_command(root / "clone"),
+            "one file": copier_command(one_file(root / "one")),
+        }
+        if options.cookiecutter:
+            name = f"{Path(options.cookiecutter[0]).name}, without its hooks"
+            commands[name] = cookiecutter_command(root, *options.cookiecutter)
+        rounds = []
+        for turn in range(options.rounds):
+            times = {
+                what: seconds(command, root / f"{turn}-{what}")
+                for what, command in commands.items()
+            }
+            times["this template, Copier's API"] = seconds_of_api(
+                root / "clone", root / f"{turn}-api"
+            )
+            rounds.append(times)
+    print("| template | s | this template / it |\n| --- | ---: | ---: |")
+    for what in rounds[0]:
+        ratio = median(times["this template"] / times[what] for times in rounds)
+        print(f"| {what} | {median(times[what] for times in rounds):.2f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":

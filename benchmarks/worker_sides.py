@@ -51,6 +51,17 @@ class Side:
         figures: dict[str, Any] = json.loads(process.stdout)
         return figures
 
+    def manage(self, *arguments: str) -> str:
+        """What a command of manage.py prints."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=self.directory,
+            env=self.environment(),
+            check=True,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        ).stdout
+
     def worker(self, log: Path) -> AbstractContextManager[int]:
         """Run a worker; give the session that all of its processes are in."""
         options = [f"--concurrency={PROCESSES}", "--loglevel=INFO"]

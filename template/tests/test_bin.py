@@ -1,6 +1,7 @@
 """The programs in bin/."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -88,6 +89,12 @@ class TestHeartbeat:
         assert self.run("beat", tmp_path) == 1
         os.utime(file, (time.time() - 31,) * 2)
         assert self.run("worker", tmp_path) == 1
+
+    def test_imports_only_modules_that_start_fast(self) -> None:
+        command = [sys.executable, "-S", "-X", "importtime", str(BIN / "heartbeat.py"), "worker"]
+        report = subprocess.run(command, capture_output=True, text=True).stderr
+        assert "| os" in report
+        assert not re.search(r"\| +(re|socket|pathlib)$", report, re.MULTILINE)
 
 
 PROGRAM = """

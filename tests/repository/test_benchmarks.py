@@ -85,3 +85,32 @@ def test_the_benchmark_of_the_health_check_compares_it_with_a_ping() -> None:
     assert float(heartbeat[3]) < float(ping[3])
     assert [name for name, _ in idle] == ["this project", "bare Celery"]
     assert "celery" in lines[-1]
+
+
+@pytest.mark.live("pg_ctl")
+def test_the_benchmark_of_a_view_compares_it_with_and_without_the_outbox() -> None:
+    (head, *rows), [*_, versions] = figures_of("view.py", "--rounds", "1", "--tasks", "40")
+    assert head[1:4] == ["bare Celery", "this project", "with the outbox"]
+    assert len(rows) == 4
+    for row, *figures in rows:
+        assert all(float(figure) > 0 for figure in figures), row
+    assert "celery" in versions
+
+
+@pytest.mark.live("pg_ctl")
+def test_the_benchmark_of_sync_schedules_writes_all_of_them() -> None:
+    options = ["--rounds", "1", "--schedules", "30"]
+    (head, *rows), _ = figures_of("sync_schedules.py", *options)
+    assert head == ["30 schedules", "s", "s of CPU"]
+    assert [row for row, *_ in rows] == ["all are new", "none has changed", "the start of Django"]
+    assert all(float(figure) > 0 for _, *figures in rows for figure in figures)
+
+
+def test_the_benchmark_of_copies_compares_them_with_a_template_of_one_file() -> None:
+    (_, *rows), _ = figures_of("copy_time.py", "--rounds", "1")
+    assert [name for name, *_ in rows] == [
+        "this template",
+        "one file",
+        "this template, Copier's API",
+    ]
+    assert all(float(figure) > 0 for _, *figures in rows for figure in figures)
