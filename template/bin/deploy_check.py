@@ -45,7 +45,7 @@ def unsafe(files: Iterable[str]) -> list[str]:
         for path in files
         if not os.access(path, os.R_OK)
     ] + [
-        f"All users of this machine can read {path}: chmod 400 and chown 1000."
+        f"All users of this machine can read {path}: run chmod 400 and chown 1000."
         for path in files
         if Path(path).stat().st_mode & 0o004
     ]

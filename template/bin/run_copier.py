@@ -41,7 +41,7 @@ def answer(name: str) -> str:
         fail(f"Restore {ANSWERS} from git.")
     text = (PROJECT / ANSWERS).read_text(encoding="utf-8")
     if re.search("^<<<<<<< ", text, re.MULTILINE):
-        fail(f"Choose between the marked lines of {ANSWERS}, and commit.")
+        fail(f"Resolve the conflict in {ANSWERS}, and commit.")
     found = re.search(rf"^{name}:[ ]*(.*?)[ ]*$", text, re.MULTILINE)
     return found[1].strip("'\"") if found else ""
 

@@ -69,7 +69,7 @@ def merge() -> None:
     if conflicts := "\n".join(changed("U")):
         fail(
             f"You and the template changed the same lines of these files:\n{conflicts}\n"
-            "Choose between the marked lines, git add each file, and run: uv run just check test"
+            "Resolve the conflicts, git add each file, and run: uv run just check test"
         )
     found = uv() if (PROJECT / "uv.lock").exists() else None
     if found and subprocess.run([found, "lock", "--quiet"], cwd=PROJECT).returncode:

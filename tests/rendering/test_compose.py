@@ -147,6 +147,6 @@ def test_broker_and_database_are_in_internal_networks(project: Project, name: st
 
 def test_monitoring_services_exist_only_with_their_answer(project: Project) -> None:
     report = run(project("defaults"), "just", "monitoring", codes=(1,))
-    assert "answer monitoring with flower or prometheus" in report
+    assert "add flower or prometheus to monitoring" in report
     for name in ("rabbitmq", "elsewhere", "sqs"):
         assert "--profile monitoring" in run(project(name), "just", "--dry-run", "monitoring")

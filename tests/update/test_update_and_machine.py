@@ -65,7 +65,7 @@ def test_a_project_in_a_folder_of_its_repository_gets_paths_from_its_own_folder(
     git(template, "tag", "v101.0.0")
     printed = merge(project, code=1)
     assert "The template moved or removed 1 files, for example docs/page.md." in printed
-    assert f"\n{settings}\nChoose between the marked lines" in printed
+    assert f"\n{settings}\nResolve the conflicts" in printed
 
 
 def test_git_settings_do_not_hide_a_conflict_or_drop_an_edit(project: Path) -> None:
@@ -76,7 +76,7 @@ def test_git_settings_do_not_hide_a_conflict_or_drop_an_edit(project: Path) -> N
     commit(project)
     git(project, "config", "apply.whitespace", "error")
     git(project, "config", "status.showUntrackedFiles", "no")
-    assert f"\n{settings}\nChoose between the marked lines" in merge(project, code=1)
+    assert f"\n{settings}\nResolve the conflicts" in merge(project, code=1)
     assert '<<<<<<< before updating\nLANGUAGE_CODE = "de-at"' in (project / settings).read_text()
     assert "# Mine\n_list:" in (project / "justfile").read_text()
 
@@ -140,7 +140,7 @@ def test_answers_that_cannot_be_read_are_refused(project: Path, command: str) ->
     with (project / ANSWERS).open("a") as answers:
         answers.write("<<<<<<< before updating\nci: none\n=======\nci: gitlab\n>>>>>>> after\n")
     assert run(project, *template, codes=(1,)) == (
-        f"Choose between the marked lines of {ANSWERS}, and commit.\n"
+        f"Resolve the conflict in {ANSWERS}, and commit.\n"
     )
     (project / ANSWERS).unlink()
     assert run(project, *template, codes=(1,)) == f"Restore {ANSWERS} from git.\n"

@@ -100,7 +100,7 @@ def test_a_conflict_is_an_error_that_lists_the_file(project: Path) -> None:
     replace(settings, 'LANGUAGE_CODE = "en-us"', 'LANGUAGE_CODE = "de-at"')
     commit(project)
     printed = merge(project, code=1)
-    assert "\nconfig/settings/base.py\nChoose between the marked lines" in printed
+    assert "\nconfig/settings/base.py\nResolve the conflicts" in printed
     assert 'LANGUAGE_CODE = "de-at"' in settings.read_text()
     assert (project / "docs/office.md").exists()
 

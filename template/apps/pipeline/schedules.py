@@ -107,7 +107,7 @@ def unknown_task(path: Any) -> str | None:
     import_tasks()
     if not isinstance(path, str):
         name = getattr(path, "name", "apps.shop.tasks.pack")
-        return f"`task` is not the path of a task, which is a text: {name!r}, for example."
+        return f"`task` must be the path of a task, as a string: {name!r}, for example."
     if path in current_app.tasks:
         return None
     near = get_close_matches(path, current_app.tasks.keys())

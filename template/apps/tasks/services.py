@@ -34,7 +34,7 @@ def register_periodic_task(
     periods = [value for value, _ in IntervalSchedule.PERIOD_CHOICES]
     if every < 1 or period not in periods:
         raise ValueError(
-            f"Every {every} {period} is not an interval: write 1 or more, of {', '.join(periods)}."
+            f"Every {every} {period} is not an interval: write 1 or more {', '.join(periods)}."
         )
     schedule = IntervalSchedule.objects.filter(every=every, period=period).first()
     periodic_task, _ = PeriodicTask.objects.update_or_create(

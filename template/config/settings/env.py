@@ -22,7 +22,7 @@ env = FileAwareEnv(strip_whitespace=True)
 env.read_env(BASE_DIR / ".env", recurse=False)
 env.read_env(BASE_DIR / "var" / "dev.env", recurse=False)
 env.read_env(Path(__file__).with_name("defaults.env"), recurse=False)
-# Their libraries read these variables only from the environment: boto3, OpenTelemetry and OpenSSL.
+# boto3, OpenTelemetry and OpenSSL read these variables only from the environment.
 for name, value in dotenv_values(BASE_DIR / ".env").items():
     if value and name.startswith(("AWS_", "OTEL_", "SSL_CERT_")):
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Sends tasks on time after a clock that was ahead has been corrected."""
+"""Keeps schedules running when a clock that was ahead is set back."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from django_celery_beat.clockedschedule import clocked
 
 logger = logging.getLogger(__name__)
 
-# The clocks of two machines may differ by so much.
+# How much the clocks of two machines may differ.
 CLOCK_SKEW = timedelta(seconds=5)
 # A time of day that was reached shortly before the clock was set back is not reached again.
 CRONTAB_SKEW = timedelta(minutes=5)

@@ -58,7 +58,7 @@ def end_with_parent(command: list[str]) -> list[str]:
 
 
 def passing_on_sigterm(command: str) -> str:
-    """A line of the Procfile whose programs get SIGTERM. A shell alone would keep it to itself.
+    """Wrap a Procfile line so that its programs get SIGTERM. A shell alone does not pass it on.
 
     A single program takes the place of the shell. For a list of commands, `cd front && npm run
     watch` for example, the shell sends the signal to its process group.

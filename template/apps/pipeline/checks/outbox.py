@@ -23,8 +23,8 @@ def outbox() -> Iterator[CheckMessage]:
         hint = "Set CELERY_BEAT_SCHEDULER to database, redbeat or file."
         yield Error(text, hint, id="pipeline.E017")
     if others := sorted(settings.DATABASES.keys() - {"default"}):
-        text = f"The outbox stores no task that is sent in a transaction of {others[0]!r} only."
-        hint = "Such a task is published at once. Send it in a transaction of 'default' too."
+        text = f"The outbox does not store tasks sent in a transaction on {others[0]!r} only."
+        hint = "They are published at once. Send them in a transaction on 'default' too."
         yield CheckWarning(text, hint, id="pipeline.W003")
 
 

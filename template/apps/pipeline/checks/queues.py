@@ -18,7 +18,7 @@ def undeclared_queues() -> Iterator[CheckMessage]:
     """Find queues that a route, a task or a schedule names and that are not declared."""
     for queue in current_app.conf.task_queues or ():
         if isinstance(queue, str) and not isinstance(current_app.conf.task_queues, Mapping):
-            text = f"CELERY_TASK_QUEUES has the text {queue!r} instead of a Queue."
+            text = f"CELERY_TASK_QUEUES has the string {queue!r} instead of a Queue."
             yield Error(text, f'Write Queue("{queue}") in its place.', id="pipeline.E014")
     schedules.import_tasks()
     conf, known = current_app.conf, queues.declared(current_app.conf)

@@ -73,7 +73,7 @@ def time_zones() -> Iterator[CheckMessage]:
     zone = str(current_app.conf.timezone)
     if zone != settings.TIME_ZONE:
         text = f"CELERY_TIMEZONE is {zone}, but TIME_ZONE is {settings.TIME_ZONE}. Crontabs run "
-        text += "in the first, and the admin and rows of declared schedules use the second."
+        text += "in CELERY_TIMEZONE. The admin and rows of declared schedules use TIME_ZONE."
         hint = "Set TIME_ZONE in the environment or in .env, which sets both."
         yield CheckWarning(text, hint, id="pipeline.W004")
 

@@ -47,7 +47,7 @@ def encryption() -> Iterator[CheckMessage]:
                 "Remove ssl_cert_reqs from the URL, or set it to CERT_REQUIRED. For amqps://, set "
                 'CELERY_BROKER_USE_SSL = {"server_hostname": None}; None means the host of the URL.'
             )
-            message = f"{name} is encrypted, but does not verify the certificate of {hostname}."
+            message = f"{name} uses TLS, but does not verify that the server is {hostname}."
             yield Error(message, hint, id="pipeline.E011")
 
 

@@ -26,7 +26,7 @@ def message(name: str, args: Any, kwargs: Any, request: Any) -> str:
         raise NotKeptError("The task hides its arguments: send it from your code.")
     options = {option: fields[key] for key, option in FOLLOWERS.items() if fields.get(key)}
     if any(map(_hides, _signatures([*options.values()]))):
-        raise NotKeptError("A task that follows hides its arguments: send it from your code.")
+        raise NotKeptError("A later task or callback hides its arguments: send all from your code.")
     hard, soft = fields.get("timelimit") or (None, None)
     priority = (fields.get("delivery_info") or {}).get("priority")
     more = {"time_limit": hard, "soft_time_limit": soft, "priority": priority}

@@ -40,7 +40,7 @@ class Watchdog:
         while not self._stopped.wait(pause):
             self._since_reset += pause
             if self._since_reset > self.limit:
-                logger.critical("%s did nothing for %.0f s: ending it", self.name, self.limit)
+                logger.critical("%s hung for %.0f s: ending it", self.name, self.limit)
                 frame = sys._current_frames().get(threading.main_thread().ident or 0)
                 logger.error("The main thread:\n%s", "".join(traceback.format_stack(frame)))
                 os._exit(1)

@@ -45,7 +45,7 @@ class WithoutData(logging.Filter):
             record.args = {name: data[name] for name in KEPT if name in data}
             record.msg = text.replace(*RESULT)
         elif text.startswith(DISCARDED):
-            record.msg = "Removed a message that is not a valid task from its queue"
+            record.msg = "Removed an invalid message from its queue"
             record.args = None
         if record.name == "celery.app.trace" or text.startswith(LAST):
             add_times(record, (data or {}).get("runtime"))

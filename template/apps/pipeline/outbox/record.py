@@ -1,4 +1,4 @@
-"""What Celery wants to publish, as text that the database can keep."""
+"""The message of a task, as text that the outbox stores."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from kombu.utils import json
 
 from apps.pipeline.broker.queues import DELAY, delayed, whole_seconds
 
-# The header for an order: tasks with the same value are sent in the order of their rows.
+# Tasks with the same value of this header are sent in the order of their rows.
 KEY = "outbox_key"
 
 # Retry once, for a connection that the broker has closed. In all other cases the row stays.

@@ -13,7 +13,7 @@ _noted = threading.local()
 
 
 def noted() -> list[tuple[str, list[Any]]]:
-    """Return the noted calls, which go with the next message of this thread, and forget them."""
+    """Return and forget the calls to make before this thread's next message is published."""
     return vars(_noted).pop("calls", [])  # type: ignore[no-any-return]
 
 

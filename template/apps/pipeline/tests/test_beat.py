@@ -961,7 +961,7 @@ def test_the_watchdog_ends_a_process_that_hangs_and_logs_its_stack() -> None:
     )
     assert done.returncode == 1
     assert done.stdout == "alive\n"
-    assert "CRITICAL:apps.pipeline.liveness.watchdog:beat did nothing for 2 s" in done.stderr
+    assert "CRITICAL:apps.pipeline.liveness.watchdog:beat hung for 2 s" in done.stderr
     assert "in <module>" in done.stderr
 
 

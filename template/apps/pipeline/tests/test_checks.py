@@ -233,8 +233,8 @@ class TestSchedules:
     def test_e005_a_task_instead_of_its_path(self, declare: Callable[..., None]) -> None:
         declare(task=ping)
         assert only() == (
-            "pipeline.E005: Schedule 'Restock': `task` is not the path of a task, "
-            "which is a text: 'apps.pipeline.tasks.ping', for example."
+            "pipeline.E005: Schedule 'Restock': `task` must be the path of a task, "
+            "as a string: 'apps.pipeline.tasks.ping', for example."
         )
 
     def test_e005_no_task_in_the_settings(self, settings: Settings) -> None:
@@ -512,9 +512,9 @@ class TestQueues:
         settings.CELERY_TASK_ROUTES = ["apps.shop.routes.first", lambda *_: None]
         assert found() == []
 
-    def test_e014_a_text_instead_of_a_queue(self, settings: Settings) -> None:
+    def test_e014_a_string_instead_of_a_queue(self, settings: Settings) -> None:
         settings.CELERY_TASK_QUEUES = ["mail"]
-        message = "pipeline.E014: CELERY_TASK_QUEUES has the text 'mail' instead of a Queue."
+        message = "pipeline.E014: CELERY_TASK_QUEUES has the string 'mail' instead of a Queue."
         assert only().startswith(message)
 
     def test_e014_proposes_a_similar_name(self, settings: Settings) -> None:
@@ -620,7 +620,7 @@ class TestEncryption:
         if right:
             assert found() == []
         else:
-            assert only().startswith("pipeline.E011: CELERY_BROKER_URL is encrypted, but")
+            assert only().startswith("pipeline.E011: CELERY_BROKER_URL uses TLS, but")
 
 
 def test_e012_pickle(settings: Settings) -> None:
@@ -755,7 +755,7 @@ class TestOutbox:
 
     def test_w003_another_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(project.DATABASES, "archive", project.DATABASES["default"])
-        assert only().startswith("pipeline.W003: The outbox stores no task that is sent in a ")
+        assert only().startswith("pipeline.W003: The outbox does not store tasks ")
 
 
 @pytest.mark.parametrize("path", ["apps.shop.tell", "apps.pipeline.tasks.NOTHING", "tell", print])

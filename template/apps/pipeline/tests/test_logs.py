@@ -221,7 +221,7 @@ def test_a_discarded_message_is_not_written(name: str) -> None:
     values = (SECRET,) * template.replace("%%", "").count("%")
     record = logging.LogRecord("celery", logging.ERROR, "", 0, template, values, None)
     WithoutData().filter(record)
-    assert record.getMessage() == "Removed a message that is not a valid task from its queue"
+    assert record.getMessage() == "Removed an invalid message from its queue"
 
 
 @pytest.mark.parametrize("base", [Task, LibraryTask])

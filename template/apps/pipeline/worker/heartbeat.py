@@ -112,7 +112,7 @@ class Heartbeat(bootsteps.StartStopStep):
 
 
 def can_take(parent: Any, prefetch: int) -> bool:
-    """Whether a process is free, and nothing but an error keeps the worker from taking messages."""
+    """Whether a process is free, and no limit or shutdown keeps the worker from taking messages."""
     buckets = parent.task_buckets.values()
     limit = parent.app.conf.worker_eta_task_limit
     scheduled = len(state.scheduled_requests)  # type: ignore[attr-defined]

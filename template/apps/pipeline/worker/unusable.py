@@ -1,4 +1,4 @@
-"""Keeps messages with which no task can be run: unknown tasks, and messages that cannot be read."""
+"""Keeps messages that cannot be run as tasks: unknown tasks, and messages that cannot be read."""
 
 import logging
 from typing import Any

@@ -1,4 +1,4 @@
-"""Keeps the event loop from removing what it does not have.
+"""Keeps the event loop from removing unknown writers.
 
 In each tick Celery removes the pipe of each process to which nothing is written, also if it was
 removed before. Each time costs a system call that fails. Seen in celery 5.7.0 (not reported yet).

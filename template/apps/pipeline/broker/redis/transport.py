@@ -116,8 +116,8 @@ def return_unstarted(message: Any) -> None:
 def return_recent() -> None:
     """Return the last messages that were acknowledged, if Redis has their records again.
 
-    A Redis that fails over can lose its last writes. Then it may also have lost what the tasks
-    sent before, so they run again. Without this, that happens when the worker stops. Tasks that
+    A Redis that fails over can lose its last writes. These may include messages that the tasks
+    sent, so the tasks run again. Without this, they do so only when the worker stops. Tasks that
     were acknowledged before they ran are acknowledged again, because they must not run twice.
     """
     early = {*acks.early}.intersection(acks.recent)

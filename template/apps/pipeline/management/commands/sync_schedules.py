@@ -20,7 +20,7 @@ class Command(BaseCommand):
             "--check", action="store_true", help="show the changes only, and exit with 1 if any"
         )
         parser.add_argument(
-            "--drop", action="store_true", help="remove them from a scheduler that is not used now"
+            "--drop", action="store_true", help="remove them from a scheduler that is not in use"
         )
 
     def handle(self, *args: Any, dry_run: bool, check: bool, drop: bool, **options: Any) -> None:

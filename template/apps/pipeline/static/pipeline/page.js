@@ -42,7 +42,7 @@ async function watch() {
         await refresh();
       } catch {
         document.body.classList.add("stale");
-        const words = "Web does not answer. This page shows what it knew before. Start it, and read its log.";
+        const words = "Web does not answer. This page shows its last answer. Start web, and read its log.";
         if (summary.textContent !== words) summary.textContent = words;
       }
     }
@@ -95,7 +95,7 @@ async function run(event) {
       }
     }
   } catch {
-    trace.textContent = "Web did not answer to the end. Reload the page.";
+    trace.textContent = "Web stopped answering. Reload the page.";
   }
   button.removeAttribute("aria-disabled");
 }
