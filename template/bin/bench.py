@@ -67,13 +67,9 @@ def log() -> Path:
 def worker() -> Iterator[int]:
     """Run a worker with two processes. Yield the id of their session."""
     command = [sys.executable, "-m", "celery", "-q", "-A", "config", "worker", "-c", "2"]
-    with log().open("wb") as output:
+    with log().open("wb") as file:
         process = subprocess.Popen(
-            end_with_parent(command),
-            cwd=PROJECT,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+            end_with_parent(command), cwd=PROJECT, stdout=file, stderr=file, start_new_session=True
         )
     try:
         yield process.pid

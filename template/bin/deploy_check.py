@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,29 +38,24 @@ def missing_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
     return missing, found
 
 
-def unsafe(files: Iterable[str]) -> list[str]:
+def unsafe(files: Iterable[str]) -> Iterator[str]:
     """A message for each secret file that you cannot read, or that all users can read."""
-    return [
-        f"You cannot read {path}: run this as root, or as the user 1000."
-        for path in files
-        if not os.access(path, os.R_OK)
-    ] + [
-        f"All users of this machine can read {path}: run chmod 400 and chown 1000."
-        for path in files
-        if Path(path).stat().st_mode & 0o004
-    ]
+    for path in files:
+        if not os.access(path, os.R_OK):
+            yield f"You cannot read {path}: run this as root, or as the user 1000."
+        if Path(path).stat().st_mode & 0o004:
+            yield f"All users of this machine can read {path}: run chmod 400 and chown 1000."
 
 
 def main() -> int:
     compose = (PROJECT / "compose.production.yaml").read_text(encoding="utf-8")
     missing, files = missing_secrets(compose)
     missing = missing_variables(compose) + missing
-    problems = missing + unsafe(files.values())
+    problems = [*missing, *unsafe(files.values())]
     print(*problems, sep="\n", end="\n" if problems else "", flush=True)
     # Check the settings, with placeholders for the variables that are already reported.
-    environment = os.environ | {
-        name: path for name, path in files.items() if os.access(path, os.R_OK)
-    }
+    readable = {name: path for name, path in files.items() if os.access(path, os.R_OK)}
+    environment = os.environ | readable
     environment |= {
         name: value for name, value in PLACEHOLDERS.items() if f"{name}_FILE" not in environment
     }

@@ -65,7 +65,7 @@ def failed_row(project: Project, admin: Page, name: str) -> None:
     """Open the list of failed tasks, wait for one of this name, and select it."""
     row = admin.locator("#result_list tbody tr", has_text=name)
     for _ in range(60):
-        visit(admin, f"{project.address}admin/pipeline_failed/failedtask/?again=no")
+        visit(admin, f"{project.address}admin/pipeline_failed/failedtask/?run_again_as__isempty=1")
         if row.count():
             break
         admin.wait_for_timeout(1000)

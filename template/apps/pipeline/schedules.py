@@ -117,23 +117,17 @@ def unknown_task(path: Any) -> str | None:
 
 def as_beat_schedule() -> dict[str, dict[str, object]]:
     """The enabled schedules as Celery's `beat_schedule`, for schedulers without a database."""
+    return {one.name: _entry(one) for one in declared().values() if one.enabled}
+
+
+def _entry(schedule: Schedule) -> dict[str, object]:
+    options = {"queue": schedule.queue, "expires": schedule.expires_after}
     return {
-        schedule.name: {
-            "task": schedule.task,
-            "schedule": celery_schedule(schedule.when),
-            "args": list(schedule.args),
-            "kwargs": dict(schedule.kwargs),
-            "options": {
-                name: value
-                for name, value in (
-                    ("queue", schedule.queue),
-                    ("expires", schedule.expires_after),
-                )
-                if value is not None
-            },
-        }
-        for schedule in declared().values()
-        if schedule.enabled
+        "task": schedule.task,
+        "schedule": celery_schedule(schedule.when),
+        "args": list(schedule.args),
+        "kwargs": dict(schedule.kwargs),
+        "options": {name: value for name, value in options.items() if value is not None},
     }
 
 

@@ -76,14 +76,8 @@ class DatabaseLock:
     # The session's idle timeout, and the query that takes the lock. The query also returns true in
     # a session that already has the lock, so it confirms the lock too.
     STATEMENTS: ClassVar = {
-        "postgresql": (
-            f"SET idle_session_timeout = '{LEASE}s'",
-            "SELECT pg_try_advisory_lock(%s)",
-        ),
-        "mysql": (
-            f"SET SESSION wait_timeout = {LEASE}",
-            "SELECT GET_LOCK(CONCAT('beat-', %s), 0)",
-        ),
+        "postgresql": (f"SET idle_session_timeout = '{LEASE}s'", "SELECT pg_try_advisory_lock(%s)"),
+        "mysql": (f"SET SESSION wait_timeout = {LEASE}", "SELECT GET_LOCK(CONCAT('beat-', %s), 0)"),
     }
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:

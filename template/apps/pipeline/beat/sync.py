@@ -10,18 +10,16 @@ declared rows need the mark.
 import json
 from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.apps import AppConfig
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models.deletion import Collector
 from django.utils import timezone
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from apps.pipeline.beat.times import KINDS, columns_of
 from apps.pipeline.schedules import Schedule, declared
-
-if TYPE_CHECKING:
-    from django_celery_beat.models import PeriodicTask
 
 MARK = "declared_as"
 NOTE = (
@@ -57,15 +55,11 @@ def after_migrate(sender: AppConfig, using: str, verbosity: int, **kwargs: Any) 
 
 def _lock() -> None:
     """Lock a row until the transaction ends, so that two deploys do not sync at the same time."""
-    from django_celery_beat.models import PeriodicTasks
-
     PeriodicTasks.objects.get_or_create(ident=1, defaults={"last_update": timezone.now()})
     PeriodicTasks.objects.select_for_update().get(ident=1)
 
 
 def _apply(schedules: dict[str, Schedule]) -> list[str]:
-    from django_celery_beat.models import PeriodicTask
-
     owned = _owned()
     changes = _remove({name: row for name, row in owned.items() if name not in schedules})
     names = _names_in_use(schedules.keys())
@@ -87,10 +81,8 @@ def _apply(schedules: dict[str, Schedule]) -> list[str]:
     return changes
 
 
-def _owned() -> dict[str, "PeriodicTask"]:
+def _owned() -> dict[str, PeriodicTask]:
     """The rows of declared schedules, by the name of the declaration."""
-    from django_celery_beat.models import PeriodicTask
-
     owned: dict[str, PeriodicTask] = {}
     marked = PeriodicTask.objects.using(DEFAULT_DB_ALIAS).filter(headers__contains=MARK)
     for row in marked.select_related(*KINDS).order_by("pk"):
@@ -100,14 +92,12 @@ def _owned() -> dict[str, "PeriodicTask"]:
     return owned
 
 
-def _disown(row: "PeriodicTask") -> None:
+def _disown(row: PeriodicTask) -> None:
     headers = {name: value for name, value in _headers(row).items() if name != MARK}
     type(row).objects.filter(pk=row.pk).update(headers=json.dumps(headers))
 
 
-def _remove(rows: dict[str, "PeriodicTask"]) -> list[str]:
-    from django_celery_beat.models import PeriodicTasks
-
+def _remove(rows: dict[str, PeriodicTask]) -> list[str]:
     if rows:
         for row in rows.values():
             row.no_changes = True  # otherwise the library notes the change once for each row
@@ -120,19 +110,13 @@ def _remove(rows: dict[str, "PeriodicTask"]) -> list[str]:
 
 def _names_in_use(names: Collection[str]) -> dict[str, int]:
     """The keys of the rows that have these names. MySQL also finds a name in another case."""
-    from django_celery_beat.models import PeriodicTask
-
     rows = PeriodicTask.objects.using(DEFAULT_DB_ALIAS).filter(name__in=names)
     found = rows.values_list("name", "pk")
     return {name if name in names else name.casefold(): pk for name, pk in found}
 
 
-def _write(
-    added: list["PeriodicTask"], updated: dict[tuple[str, ...], list["PeriodicTask"]]
-) -> None:
+def _write(added: list[PeriodicTask], updated: dict[tuple[str, ...], list[PeriodicTask]]) -> None:
     """Write rows with few queries. A row's `save` takes five queries or more."""
-    from django_celery_beat.models import PeriodicTask, PeriodicTasks
-
     table = PeriodicTask.objects.using(DEFAULT_DB_ALIAS)
     for fields, rows in updated.items():  # Beat may write the other fields
         table.bulk_update(rows, [*fields, "date_changed"])
@@ -141,7 +125,7 @@ def _write(
         PeriodicTasks.update_changed()
 
 
-def _update(row: "PeriodicTask", schedule: Schedule, fields: dict[str, Any]) -> list[str]:
+def _update(row: PeriodicTask, schedule: Schedule, fields: dict[str, Any]) -> list[str]:
     """Set the fields that differ, and return their names."""
     if _headers(row).get("declared_enabled") != schedule.enabled:
         fields["enabled"] = _is_enabled(schedule)  # the code has changed since the last sync
@@ -156,7 +140,7 @@ def _update(row: "PeriodicTask", schedule: Schedule, fields: dict[str, Any]) -> 
     return differing
 
 
-def _headers(row: "PeriodicTask") -> dict[str, Any]:
+def _headers(row: PeriodicTask) -> dict[str, Any]:
     """The headers of the row; empty if they are not a JSON object."""
     try:
         headers = json.loads(row.headers)

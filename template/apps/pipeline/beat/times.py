@@ -5,30 +5,26 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
+from django_celery_beat.models import PeriodicTask
 
 from apps.pipeline.schedules import Crontab, Solar
 
 Rows = dict[tuple[Any, ...], Any]
 
-KINDS = {  # columns of a PeriodicTask, of which one is set, and the models they refer to
-    "interval": "IntervalSchedule",
-    "crontab": "CrontabSchedule",
-    "solar": "SolarSchedule",
-    "clocked": "ClockedSchedule",
-}
+# The columns of a PeriodicTask that refer to the four tables. One of them is set.
+KINDS = ("interval", "crontab", "solar", "clocked")
 
 
 def columns_of(times: Iterable[object]) -> dict[object, dict[str, Model | None]]:
     """The values of these columns for each time. Create the rows of times that do not exist."""
     fields = {time: _fields(time) for time in times}
     columns: dict[object, dict[str, Model | None]] = {}
-    for kind, table in KINDS.items():
+    for kind in KINDS:
         wanted = {time: values for time, (its_kind, values) in fields.items() if its_kind == kind}
-        model = apps.get_model("django_celery_beat", table)
+        model: Any = PeriodicTask._meta.get_field(kind).related_model
         rows = _find_or_create(model, list(wanted.values()))
         for time, values in wanted.items():
             columns[time] = dict.fromkeys(KINDS) | {kind: rows[_key(model, values)]}

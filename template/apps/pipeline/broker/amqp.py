@@ -50,21 +50,11 @@ class AMQPChannel(AnswerTimeoutMixin, pyamqp.Channel):
     `prepare_message` once fixed.
     """
 
-    def prepare_message(  # type: ignore[override]
-        self,
-        body: Any,
-        priority: int | None = None,
-        content_type: str | None = None,
-        content_encoding: str | None = None,
-        headers: dict[str, Any] | None = None,
-        properties: dict[str, Any] | None = None,
-        **options: Any,
-    ) -> Any:
-        if properties and "task" in (headers or {}):
-            properties = {key: value for key, value in properties.items() if key != "expiration"}
-        return super().prepare_message(
-            body, priority, content_type, content_encoding, headers, properties, **options
-        )
+    def prepare_message(self, *args: Any, **options: Any) -> Any:
+        message: Any = super().prepare_message(*args, **options)
+        if "task" in (message.headers or {}):
+            message.properties.pop("expiration", None)
+        return message
 
 
 class AMQPConnection(AnswerTimeoutMixin, pyamqp.Connection):

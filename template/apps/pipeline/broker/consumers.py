@@ -20,10 +20,7 @@ KEY = "pipeline.takers"  # a sorted set: queue and worker, with the time of the 
 def record(app: Celery, worker: str, queues: Iterable[str], timeouts: dict[str, int]) -> None:
     """Record that this worker consumes these queues. Raises the broker's connection errors."""
     members = [json.dumps([queue, worker]) for queue in queues]
-    with (
-        app.connection_for_write(transport_options=timeouts) as connection,
-        _redis(connection) as client,
-    ):
+    with app.connection_for_write(transport_options=timeouts) as link, _redis(link) as client:
         if members and client:
             now = client.time()[0]
             client.zadd(KEY, dict.fromkeys(members, now))

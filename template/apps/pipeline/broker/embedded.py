@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -27,15 +27,8 @@ def server(directory: Path) -> Iterator[str]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    arguments = {
-        "--bind": "127.0.0.1",
-        "--port": str(port),
-        "--dir": str(directory.resolve()),
-        "--save": "",
-        "--appendonly": "yes",
-        "--logfile": "broker.log",
-    }
-    command = [str(_binary()), *(word for pair in arguments.items() for word in pair)]
+    command = [str(_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    command += ["--appendonly", "yes", "--dir", str(directory.resolve()), "--logfile", "broker.log"]
     process = subprocess.Popen(end_with_parent(command), start_new_session=True)
     try:
         _wait(process, port, directory / "broker.log")
@@ -102,10 +95,8 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
         while time.monotonic() < deadline and process.poll() is None:
-            try:
+            with suppress(redis.ConnectionError):
                 client.ping()
-            except redis.ConnectionError:
-                time.sleep(0.02)
-            else:
                 return
+            time.sleep(0.02)
     raise ImproperlyConfigured(f"The embedded broker did not start. See its log: {log}")

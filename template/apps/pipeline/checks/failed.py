@@ -17,6 +17,5 @@ def notify() -> Iterator[CheckMessage]:
         is_function = False
     if not is_function:
         text = f"FAILED_TASK_NOTIFY is {path!r}, which is not a function that can be imported."
-        yield Error(
-            text, "Write its path, for example apps.shop.services.tell.", id="pipeline.E018"
-        )
+        hint = "Write its path, for example apps.shop.services.tell."
+        yield Error(text, hint, id="pipeline.E018")

@@ -22,18 +22,12 @@ def undeclared_queues() -> Iterator[CheckMessage]:
             yield Error(text, f'Write Queue("{queue}") in its place.', id="pipeline.E014")
     schedules.import_tasks()
     conf, known = current_app.conf, queues.declared(current_app.conf)
-    named = list(_routed(conf.task_routes))
-    named += [
-        (f"The task {name}", getattr(task, "queue", None))
-        for name, task in current_app.tasks.items()
-    ]
+    tasks, named = current_app.tasks.items(), list(_routed(conf.task_routes))
+    named += [(f"The task {name}", getattr(task, "queue", None)) for name, task in tasks]
     for name, entry in conf.beat_schedule.items():
         named.append((f"Schedule {name!r}", entry.get("options", {}).get("queue")))
     with suppress(ImproperlyConfigured):  # E006 reports it
-        named += [
-            (f"Schedule {name!r}", schedule.queue)
-            for name, schedule in schedules.declared().items()
-        ]
+        named += [(f"Schedule {one.name!r}", one.queue) for one in schedules.declared().values()]
     for place, queue in named:
         name = getattr(queue, "name", queue)
         if name and name not in known:

@@ -52,11 +52,7 @@ def in_production(**kwargs: Any) -> list[CheckMessage]:
 def messages() -> list[CheckMessage]:
     """The errors and warnings that are not silenced. Without DEBUG, include deployment checks."""
     found = checks.run_checks(tags=["pipeline"], include_deployment_checks=not settings.DEBUG)
-    return [
-        message
-        for message in found
-        if message.level >= checks.WARNING and not message.is_silenced()
-    ]
+    return [one for one in found if one.level >= checks.WARNING and not one.is_silenced()]
 
 
 def as_line(message: CheckMessage) -> str:

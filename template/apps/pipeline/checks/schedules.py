@@ -9,8 +9,7 @@ from typing import Any, get_args
 from celery import current_app
 from celery.utils.imports import load_extension_class_names, symbol_by_name
 from django.conf import settings
-from django.core.checks import CheckMessage, Error
-from django.core.checks import Warning as CheckWarning
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from apps.pipeline import schedules
@@ -20,21 +19,21 @@ from apps.pipeline.checks.urls import REDIS, broker_urls, scheme
 SECOND, HALF_AN_HOUR = timedelta(seconds=1), timedelta(minutes=30)
 
 
-def declarations() -> Iterator[CheckMessage]:
+def declarations() -> Iterator[checks.CheckMessage]:
     """Check the schedules in each `schedules.py` and in CELERY_BEAT_SCHEDULE."""
     try:
         declared = schedules.declared()
     except ImproperlyConfigured as error:
-        yield Error(str(error), id="pipeline.E006")
+        yield checks.Error(str(error), id="pipeline.E006")
         return
     tasks = {name: schedule.task for name, schedule in declared.items()}
     tasks |= {name: entry.get("task") for name, entry in current_app.conf.beat_schedule.items()}
     for name, task in tasks.items():
         if problem := schedules.unknown_task(task):
-            yield Error(f"Schedule {name!r}: {problem}", id="pipeline.E005")
+            yield checks.Error(f"Schedule {name!r}: {problem}", id="pipeline.E005")
     for name, schedule in declared.items():
         if problem := unusable(schedule):
-            yield Error(f"Schedule {name!r}: {problem}", id="pipeline.E006")
+            yield checks.Error(f"Schedule {name!r}: {problem}", id="pipeline.E006")
 
 
 def unusable(schedule: schedules.Schedule) -> str | None:
@@ -50,13 +49,10 @@ def unusable(schedule: schedules.Schedule) -> str | None:
             return f"{event!r} is not a solar event. {hint}"
         case schedules.Solar() if find_spec("ephem") is None:
             return "events of the sun need the package ephem: uv add ephem"
-    match schedule.expires:
-        case timedelta() as expires if expires <= timedelta(0):
-            return "`expires` is not positive."
-        case timedelta() | None:
-            pass
-        case _:
-            return "`expires` is not a timedelta."
+    if not isinstance(schedule.expires, timedelta | None):
+        return "`expires` is not a timedelta."
+    if schedule.expires is not None and schedule.expires <= timedelta(0):
+        return "`expires` is not positive."
     try:
         schedules.celery_schedule(schedule.when)
         json.dumps([list(schedule.args), dict(schedule.kwargs)])
@@ -65,20 +61,20 @@ def unusable(schedule: schedules.Schedule) -> str | None:
     return None
 
 
-def time_zones() -> Iterator[CheckMessage]:
+def time_zones() -> Iterator[checks.CheckMessage]:
     """Check that all times have a time zone, and that Celery and Django use the same one."""
     if not settings.USE_TZ:
         text = "USE_TZ is False, but Beat and the failed tasks need times with a time zone."
-        yield Error(text, "Remove it from config/settings/project.py.", id="pipeline.E019")
+        yield checks.Error(text, "Remove it from config/settings/project.py.", id="pipeline.E019")
     zone = str(current_app.conf.timezone)
     if zone != settings.TIME_ZONE:
         text = f"CELERY_TIMEZONE is {zone}, but TIME_ZONE is {settings.TIME_ZONE}. Crontabs run "
         text += "in CELERY_TIMEZONE. The admin and rows of declared schedules use TIME_ZONE."
         hint = "Set TIME_ZONE in the environment or in .env, which sets both."
-        yield CheckWarning(text, hint, id="pipeline.W004")
+        yield checks.Warning(text, hint, id="pipeline.W004")
 
 
-def scheduler() -> Iterator[CheckMessage]:
+def scheduler() -> Iterator[checks.CheckMessage]:
     """Check the scheduler class of Beat."""
     conf = current_app.conf
     path, problem = conf.beat_scheduler, None
@@ -101,4 +97,4 @@ def scheduler() -> Iterator[CheckMessage]:
         if "redbeat" in path and "No module" in problem:
             answer = "uvx copier update -r :current: --defaults -d beat_scheduler=redbeat"
             hint = f"To add RedBeat's code, change the answer: {answer}"
-        yield Error(f"The scheduler {name} {problem}", hint, id="pipeline.E007")
+        yield checks.Error(f"The scheduler {name} {problem}", hint, id="pipeline.E007")

@@ -7,21 +7,20 @@ from urllib.parse import parse_qsl, urlsplit
 
 from celery import current_app
 from django.core import checks
-from django.core.checks import CheckMessage, Error, Info
 
 from apps.pipeline.checks.urls import AMQP, REDIS, broker_urls, host, scheme
 
 
-def content() -> Iterator[CheckMessage]:
+def content() -> Iterator[checks.CheckMessage]:
     """Check the serializers of messages."""
     accepted = {*current_app.conf.accept_content, *(current_app.conf.result_accept_content or ())}
     if accepted & {"pickle", "application/x-python-serialize"}:
         message = "Pickle is accepted: whoever connects to the broker can run code in workers."
         hint = 'Set CELERY_ACCEPT_CONTENT and CELERY_RESULT_ACCEPT_CONTENT to ["json"].'
-        yield Error(message, hint, id="pipeline.E012")
+        yield checks.Error(message, hint, id="pipeline.E012")
 
 
-def encryption() -> Iterator[CheckMessage]:
+def encryption() -> Iterator[checks.CheckMessage]:
     """Check TLS to broker and result backend.
 
     A host name without a dot is usually a service of the same compose project. The network of the
@@ -40,7 +39,7 @@ def encryption() -> Iterator[CheckMessage]:
             if "." in hostname or ":" in hostname:
                 yield checks.Warning(message, hint, id="pipeline.W001")
             else:
-                yield Info(message, hint, id="pipeline.I001")
+                yield checks.Info(message, hint, id="pipeline.I001")
             continue
         if not _verifies(kind, url, use_ssl):
             hint = (
@@ -48,7 +47,7 @@ def encryption() -> Iterator[CheckMessage]:
                 'CELERY_BROKER_USE_SSL = {"server_hostname": None}; None means the host of the URL.'
             )
             message = f"{name} uses TLS, but does not verify that the server is {hostname}."
-            yield Error(message, hint, id="pipeline.E011")
+            yield checks.Error(message, hint, id="pipeline.E011")
 
 
 def _verifies(kind: str, url: str, use_ssl: Any) -> bool:
@@ -67,8 +66,8 @@ def _is_this_machine(hostname: str) -> bool:
     return hostname in ("localhost", "::1") or hostname.startswith("127.")
 
 
-def eager() -> Iterator[CheckMessage]:
+def eager() -> Iterator[checks.CheckMessage]:
     """Check that tasks are sent to a worker."""
     if current_app.conf.task_always_eager:
         message = "CELERY_TASK_ALWAYS_EAGER runs tasks in the web process, while the user waits."
-        yield Error(message, "Set it only in the settings of tests.", id="pipeline.E013")
+        yield checks.Error(message, "Set it only in the settings of tests.", id="pipeline.E013")

@@ -18,17 +18,6 @@ else:
     from django_tasks.exceptions import TaskResultDoesNotExist
     from django_tasks.utils import normalize_json
 
-__all__ = [
-    "DEFAULT_TASK_QUEUE_NAME",
-    "BaseTaskBackend",
-    "InvalidTask",
-    "Task",
-    "TaskContext",
-    "TaskError",
-    "TaskResult",
-    "TaskResultDoesNotExist",
-    "TaskResultStatus",
-    "normalize_json",
-    "signals",
-    "task",
-]
+__all__ = ["DEFAULT_TASK_QUEUE_NAME", "BaseTaskBackend", "InvalidTask", "Task", "TaskContext"]
+__all__ += ["TaskError", "TaskResult", "TaskResultDoesNotExist", "TaskResultStatus"]
+__all__ += ["normalize_json", "signals", "task"]

@@ -1,7 +1,6 @@
 """The failed tasks in the admin."""
 
 import json
-from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -12,31 +11,11 @@ from apps.pipeline.failed.again import run_again
 from apps.pipeline.failed.models import FailedTask
 
 
-class WasRunAgain(admin.SimpleListFilter):
-    title = "run again"
-    parameter_name = "again"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("no", "no"), ("yes", "yes")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() == "no":
-            return queryset.filter(run_again_as="")
-        return queryset.exclude(run_again_as="") if self.value() == "yes" else queryset
-
-
 @admin.register(FailedTask)
 class FailedTaskAdmin(admin.ModelAdmin[FailedTask]):
-    list_display = (
-        "name",
-        "reason",
-        "error_line",
-        "queue",
-        "attempts",
-        "failed_at",
-        "run_again_at",
-    )
-    list_filter = ("reason", WasRunAgain, "failed_at", "queue", "name")
+    list_display = ("name", "reason", "summary", "queue", "attempts", "failed_at", "run_again_at")
+    was_run_again = ("run_again_as", admin.EmptyFieldListFilter)
+    list_filter = ("reason", was_run_again, "failed_at", "queue", "name")
     search_fields = ("=task_id", "=run_again_as", "name", "error")
     actions = ("run_again",)
     fields = (
@@ -45,7 +24,7 @@ class FailedTaskAdmin(admin.ModelAdmin[FailedTask]):
     )
 
     @admin.display(description="error", ordering="error")
-    def error_line(self, failed: FailedTask) -> str:
+    def summary(self, failed: FailedTask) -> str:
         return failed.error.partition("\n")[0][:80]
 
     @admin.display

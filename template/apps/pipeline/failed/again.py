@@ -29,7 +29,7 @@ def run_again(failed: FailedTask, user: "AbstractBaseUser | AnonymousUser | None
     if problem := unknown_task(failed.name):
         raise ValueError(problem)
     kept: dict[str, Any] = loads(failed.message)
-    new_id = uuid()
+    task, new_id = current_app.tasks[failed.name], uuid()
     options = kept["options"] | {"headers": {HEADER: failed.task_id}}
     if failed.queue:
         options["queue"] = failed.queue
@@ -40,9 +40,7 @@ def run_again(failed: FailedTask, user: "AbstractBaseUser | AnonymousUser | None
         if not rows.update(run_again_as=new_id, run_again_at=now):
             raise ValueError("It was already run again, or its row was deleted.")
         try:
-            current_app.tasks[failed.name].apply_async(
-                kept["args"], kept["kwargs"], task_id=new_id, **options
-            )
+            task.apply_async(kept["args"], kept["kwargs"], task_id=new_id, **options)
         except TypeError as error:  # its arguments do not fit the task
             raise ValueError(str(error)) from error
     failed.run_again_as, failed.run_again_at = new_id, now

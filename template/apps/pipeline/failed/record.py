@@ -104,9 +104,8 @@ def _store_or_send(fields: dict[str, Any], in_task: bool) -> None:
     try:
         store(row)
     except (DatabaseError, InterfaceError) as error:
-        logger.warning(
-            "The failed task %s[%s] is stored later: %s", row["name"], row["task_id"], error
-        )
+        text = "The failed task %s[%s] is stored later: %s"
+        logger.warning(text, row["name"], row["task_id"], error)
         current_app.send_task(STORE, [row], ignore_result=True)
     finally:
         _close_lost_connections()

@@ -6,10 +6,10 @@ them on to the tasks that it sends.
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import _state
 
@@ -20,6 +20,8 @@ ADMIN_SCHEDULE = "periodic_task_name"  # django-celery-beat's, also if the admin
 # When a task was sent, and when a process of a worker began to run it, as Unix times.
 SENT_AT = "sent_at"
 STARTED_AT = "started_at"
+
+T = TypeVar("T")
 
 request_id: ContextVar[str] = ContextVar(REQUEST_ID, default="")
 schedule: ContextVar[str] = ContextVar(SCHEDULE, default="")
@@ -65,23 +67,23 @@ def queue_wait(headers: Mapping[str, Any], started_at: float | None) -> float | 
 
 
 @contextmanager
-def sending(name: str) -> Iterator[None]:
+def holding(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Set a variable, and reset it at the end of the block."""
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def sending(name: str) -> AbstractContextManager[None]:
     """Add the name of a schedule to the lines of Beat and to the message that it sends."""
-    token = schedule.set(name)
-    try:
-        yield
-    finally:
-        schedule.reset(token)
+    return holding(schedule, name)
 
 
-@contextmanager
-def about(request: Any) -> Iterator[None]:
+def about(request: Any) -> AbstractContextManager[None]:
     """Add the ids of a task to the lines that the main process of a worker logs about it."""
-    token = message.set({**request.request_dict, STARTED_AT: request.time_start})
-    try:
-        yield
-    finally:
-        message.reset(token)
+    return holding(message, {**request.request_dict, STARTED_AT: request.time_start})
 
 
 def on_start(task: Any, **kwargs: Any) -> None:

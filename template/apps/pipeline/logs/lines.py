@@ -78,9 +78,8 @@ class LineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         found = vars(record)
-        names = {"request_id": "request", "task_id": "task", "parent_id": "parent"}
-        names |= {"root_id": "root", "schedule": "schedule"}
-        given = {shown: str(found[name]) for name, shown in names.items() if found.get(name)}
+        names = ("request_id", "task_id", "parent_id", "root_id", "schedule")
+        given = {name.removesuffix("_id"): str(found[name]) for name in names if found.get(name)}
         if "request" in given:
             given["request"] = given["request"][:SHORT]
         if given.get("root") == given.get("task"):

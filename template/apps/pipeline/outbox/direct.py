@@ -1,22 +1,18 @@
 """Decides whether a task goes through the outbox or directly to the broker."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 from django.conf import settings
 
+from apps.pipeline.logs.ids import holding
+
 _direct: ContextVar[bool] = ContextVar("direct", default=False)
 
 
-@contextmanager
-def directly() -> Iterator[None]:
+def directly() -> AbstractContextManager[None]:
     """Send the tasks of this context directly to the broker. Its errors are raised."""
-    token = _direct.set(True)
-    try:
-        yield
-    finally:
-        _direct.reset(token)
+    return holding(_direct, True)
 
 
 def is_used() -> bool:

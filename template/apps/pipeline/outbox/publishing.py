@@ -31,8 +31,11 @@ _paused_until = 0.0
 
 
 def keep(record: Record, name: str, alias: str, error: Exception) -> None:
-    """Store a message that the broker did not accept."""
-    create(record, name, alias, RETRY_DELAY, last_error=_words(error))
+    """Store a message that the broker did not accept. If that fails too, raise its error."""
+    try:
+        create(record, name, alias, RETRY_DELAY, last_error=_words(error))
+    except Exception:  # the database does not answer, or an event loop runs
+        raise error from error.__cause__
 
 
 def create(

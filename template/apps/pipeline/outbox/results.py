@@ -1,6 +1,7 @@
 """Result backends that need no connection when a task is stored."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from celery.backends import rpc
@@ -17,8 +18,16 @@ def noted() -> list[tuple[str, list[Any]]]:
     return vars(_noted).pop("calls", [])  # type: ignore[no-any-return]
 
 
-def _note(method: str, *arguments: Any) -> None:
-    vars(_noted).setdefault("calls", []).append((method, [*arguments]))
+def _later(method: str) -> Callable[..., None]:
+    """A method of a backend. If the outbox is used, note its call instead."""
+
+    def call(self: Any, *arguments: Any) -> None:
+        if is_used():
+            vars(_noted).setdefault("calls", []).append((method, [*map(bytes_to_str, arguments)]))
+        else:
+            getattr(super(RedisMixin, self), method)(*arguments)
+
+    return call
 
 
 class LaterMixin:
@@ -64,23 +73,9 @@ class ResultConsumer(results.ResultConsumer):
 class RedisMixin(LaterMixin):
     """Mixin for Redis: note what has to be written right before a task is sent."""
 
-    def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        if is_used():
-            _note("set_chord_size", group_id, chord_size)
-        else:
-            super().set_chord_size(group_id, chord_size)  # type: ignore[misc]
-
-    def store_pending(self, *call: Any) -> None:
-        if is_used():
-            _note("store_pending", *call)
-        else:
-            super().store_pending(*call)  # type: ignore[misc]
-
-    def _set_chord_key(self, key: Any, value: Any) -> None:
-        if is_used():
-            _note("_set_chord_key", bytes_to_str(key), bytes_to_str(value))
-        else:
-            super()._set_chord_key(key, value)  # type: ignore[misc]
+    set_chord_size = _later("set_chord_size")
+    store_pending = _later("store_pending")
+    _set_chord_key = _later("_set_chord_key")
 
 
 class RedisBackend(RedisMixin, results.RedisBackend):

@@ -42,13 +42,13 @@ class AMQP(queues.AMQP):
             alias = router.db_for_write(Message)
             if record.key or transaction.get_connection(alias).in_atomic_block:
                 batch.store(self.app, record, name, alias, producer)
-            elif error := self._publish_now(record, name, producer):
-                self._keep(record, name, alias, error)
+            elif error := self._publish_now(record, producer):
+                publishing.keep(record, name, alias, error)
             return None
 
         return send_task_message
 
-    def _publish_now(self, record: Record, name: str, producer: Any) -> OperationalError | None:
+    def _publish_now(self, record: Record, producer: Any) -> OperationalError | None:
         """Publish a message at once, outside of a transaction. Return the error if that failed."""
         if publishing.is_paused():
             return OperationalError("Not sent, because the broker did not answer some seconds ago.")
@@ -59,13 +59,6 @@ class AMQP(queues.AMQP):
             publishing.pause()
             return error
         return None
-
-    def _keep(self, record: Record, name: str, alias: str, error: OperationalError) -> None:
-        """Store the message. If that fails too, raise the error of the broker."""
-        try:
-            publishing.keep(record, name, alias, error)
-        except Exception:  # the database does not answer, or an event loop runs
-            raise error from error.__cause__
 
     def prepare_delay(self) -> None:
         if not is_used():

@@ -1,6 +1,7 @@
 """Answers health checks before the middleware that redirects or refuses a request."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
@@ -19,11 +20,9 @@ class HealthCheckMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info.endswith(HEALTH_CHECKS):
-            try:
+            with suppress(Resolver404):
                 match = resolve(request.path_info)
-            except Resolver404:
-                return self.get_response(request)
-            if match.view_name in HEALTH_CHECKS:
-                response: HttpResponse = match.func(request)
-                return response
+                if match.view_name in HEALTH_CHECKS:
+                    response: HttpResponse = match.func(request)
+                    return response
         return self.get_response(request)

@@ -48,29 +48,21 @@ def _page(view: View) -> View:
 @_page
 def landing(request: HttpRequest) -> HttpResponseBase:
     """The page for everybody. Only local settings have it."""
-    return _answer(request, may_run=True, may_read=True, may_switch=True, may_run_again=True)
+    return _answer(request, lambda _: True)
 
 
 @_page
 @staff_member_required
 def staff(request: HttpRequest) -> HttpResponseBase:
     """The page for staff. The button, the switches and the results of tasks need permissions."""
-    may_run = request.user.has_perm(PERMISSION)
-    may_read = may_run or request.user.has_perm("django_celery_results.view_taskresult")
-    return _answer(
-        request,
-        may_run=may_run,
-        may_read=may_read,
-        may_switch=request.user.has_perm(CHANGE_PERMISSION),
-        may_run_again=request.user.has_perm(failed.PERMISSION),
-    )
+    return _answer(request, request.user.has_perm)
 
 
-def _answer(
-    request: HttpRequest, *, may_run: bool, may_read: bool, may_switch: bool, may_run_again: bool
-) -> HttpResponseBase:
-    may_switch = may_switch and in_database()
-    may_run_again = may_run_again and failed.are_kept()
+def _answer(request: HttpRequest, allows: Callable[[str], bool]) -> HttpResponseBase:
+    may_run = allows(PERMISSION)
+    may_read = may_run or allows("django_celery_results.view_taskresult")
+    may_switch = allows(CHANGE_PERMISSION) and in_database()
+    may_run_again = allows(failed.PERMISSION) and failed.are_kept()
     may = {"enable": may_switch, "disable": may_switch, "run_again": may_run_again}
     context: dict[str, Any] = {}
     if request.method == "POST":
@@ -87,13 +79,8 @@ def _answer(
         else:
             *_, context["trace"] = _run()
     context |= snapshot(with_results=may_read)
-    context |= {
-        "may_run": may_run,
-        "may_run_again": may_run_again,
-        "may_switch": may_switch,
-        "task": settings.LANDING_TASK,
-        "permission": PERMISSION,
-    }
+    context |= {"may_run": may_run, "may_run_again": may_run_again, "may_switch": may_switch}
+    context |= {"task": settings.LANDING_TASK, "permission": PERMISSION}
     live_only = request.method == "GET" and "live" in request.GET
     return render(request, f"pipeline/{'live' if live_only else 'page'}.html", context)
 

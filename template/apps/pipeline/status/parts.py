@@ -11,7 +11,6 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import Error as DatabaseError
 
-from apps.pipeline.beat.sync import sync
 from apps.pipeline.broker.errors import short_reason, without_passwords
 from apps.pipeline.broker.redis.server import unsupported
 from apps.pipeline.liveness import heartbeat
@@ -26,9 +25,7 @@ TO_DO = {
     "worker": "Start it with `just dev`, `just up` or `celery -A config worker`. Read its log.",
     "outbox": "Start the broker and Beat, which sends what waits. The admin lists the tasks.",
     "queues": "Start a worker that consumes the queue. Without --queues a worker consumes all.",
-    "round trip": (
-        "Start a worker if none runs, or wait until a process is free. Read the worker's log."
-    ),
+    "round trip": "Start a worker if none runs, or wait for a free process. Read the worker's log.",
     "Beat": "Start it with `just dev`, `just up` or `celery -A config beat`. Read its log.",
     "schedules": "Run `just migrate`, which writes the declared schedules to the database.",
 }
@@ -149,6 +146,8 @@ def schedules() -> Part:
     """Are the declared schedules in sync? Call this only if all migrations are applied."""
     if not apps.is_installed("django_celery_beat"):
         return Part("schedules", True, f"{len(declared())} declared, read when Beat starts")
+    from apps.pipeline.beat.sync import sync
+
     changes = sync(dry_run=True)
     if changes:
         return Part("schedules", False, f"the database differs from the code: {'; '.join(changes)}")

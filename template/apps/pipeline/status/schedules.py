@@ -10,7 +10,6 @@ from celery.utils.imports import symbol_by_name
 from django.apps import apps
 from django.utils import timezone
 
-from apps.pipeline.beat.sync import MARK
 from apps.pipeline.schedules import celery_schedule, declared
 
 CHANGE_PERMISSION = "django_celery_beat.change_periodictask"
@@ -50,6 +49,8 @@ def scheduled() -> tuple[list[Scheduled], int]:
 
 def _rows() -> tuple[list[Scheduled], int]:
     from django_celery_beat.models import PeriodicTask
+
+    from apps.pipeline.beat.sync import MARK
 
     rows = PeriodicTask.objects.select_related("interval", "crontab", "solar", "clocked")
     found = [

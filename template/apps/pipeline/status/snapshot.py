@@ -36,13 +36,10 @@ class QueueRow:
 def snapshot(*, with_results: bool) -> dict[str, Any]:
     """The context of the page. Without results it has no arguments, results or errors of tasks."""
     database, broker = parts.database(), parts.broker()
-    no_queues: tuple[str, list[queues.Queue]] = ("", [])
-    no_tasks: list[Recent] = []
-    no_schedules: tuple[list[Scheduled], int] = ([], 0)
-    kind, found = _read(queues.waiting, no_queues, needs=broker)
+    kind, found = _read(queues.waiting, ("", list[queues.Queue]()), needs=broker)
     known_workers = _read(lambda: workers.workers(with_tasks=with_results), None, needs=broker)
     stored = database if apps.is_installed("django_celery_beat") else broker
-    schedules, count = _read(scheduled, no_schedules, needs=stored)
+    schedules, count = _read(scheduled, (list[Scheduled](), 0), needs=stored)
     version = f", version {settings.APP_VERSION}" if settings.APP_VERSION else ""
     web = Part("web", True, f"Django {django.get_version()} answers{version}")
     results = parts.results() or Part("results", None, "not stored: no result backend is set")
@@ -53,7 +50,7 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
     versions = {settings.APP_VERSION, *(one.version for one in known_workers or ())}
     tasks = None
     if with_results:
-        tasks = _read(lambda: recent(known_workers, database), no_tasks, needs=web)
+        tasks = _read(lambda: recent(known_workers, database), list[Recent](), needs=web)
     errors = [task.task_id for task in tasks or () if task.ok is False]
     return {
         "parts": named,

@@ -147,9 +147,8 @@ def _followed(seen: Trace) -> Recent:
 
 
 def _rows(database: Part) -> list[Any]:
-    if not database.ok or not apps.is_installed("django_celery_results"):
-        return []
-    if not str(current_app.conf.result_backend).startswith("django-db"):
+    in_database = str(current_app.conf.result_backend).startswith("django-db")
+    if not (in_database and database.ok and apps.is_installed("django_celery_results")):
         return []
     from django_celery_results.models import TaskResult
 

@@ -66,11 +66,9 @@ def workers(*, with_tasks: bool = False) -> list[Worker] | None:
     known_fields = {one.name for one in fields(Worker)}
     for reply in replies or ():
         for name, answer in reply.items():
-            if "error" in answer:  # a worker without the command
-                found[name] = Worker(name)
-            else:
-                answer = {key: answer[key] for key in answer.keys() & known_fields}
-                found[name] = Worker(name, answers=True, **answer)
+            told = {key: answer[key] for key in answer.keys() & known_fields}
+            # A worker without the command answers with an error.
+            found[name] = Worker(name, answers="error" not in answer, **told)
     return sorted(found.values(), key=lambda worker: worker.name)
 
 

@@ -1,4 +1,4 @@
-"""Settings modules in new processes, with a `.env` or a directory of their own."""
+"""Settings modules with a `.env` or a directory of their own, most of them in new processes."""
 
 import json
 import os
@@ -32,17 +32,17 @@ def copied(tmp_path: Path) -> Path:
     return copy
 
 
+def without_variables_of_libraries() -> dict[str, str]:
+    ours = ("AWS_", "DATABASE_URL", "OTEL_", "SSL_CERT_", "DJANGO_SETTINGS")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 def printed(directory: Path, program: str, **variables: str) -> Any:
     """The JSON that a program prints. No variable of this process that a library reads is left."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "DATABASE_URL", "OTEL_", "SSL_CERT_", "DJANGO_SETTINGS"))
-    }
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=directory,
-        env=kept | variables,
+        env=without_variables_of_libraries() | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -52,19 +52,18 @@ def printed(directory: Path, program: str, **variables: str) -> Any:
     return json.loads(done.stdout)
 
 
-ENVIRONMENT = """
-import json, os
-from config.settings import local
-print(json.dumps({name: os.environ.get(name) for name in {names}}))
-"""
-
-
 class TestVariablesOfLibraries:
+    @pytest.fixture(autouse=True)
+    def environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An environment without variables that a library reads, as a new process can have."""
+        monkeypatch.setattr(os, "environ", without_variables_of_libraries())
+
     def exported(self, copied: Path, lines: str, **variables: str) -> dict[str, str | None]:
         (copied / ".env").write_text(lines)
+        os.environ.update(variables)
+        runpy.run_path(str(copied / "config" / "settings" / "env.py"))
         names = [line.partition("=")[0] for line in lines.splitlines()]
-        found = printed(copied, ENVIRONMENT.replace("{names}", str(names)), **variables)
-        return dict(found)
+        return {name: os.environ.get(name) for name in names}
 
     def test_those_of_the_file_are_exported(self, copied: Path) -> None:
         lines = "AWS_REGION=eu-1\nOTEL_SERVICE_NAME='a shop'\nSSL_CERT_FILE=/certificates.pem\n"

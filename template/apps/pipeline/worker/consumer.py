@@ -90,10 +90,7 @@ class Consumer(UnusableMixin):
 
         def on_task_received(message: Message) -> None:
             self.on_received()
-            token = ids.message.set(message.headers or {})
-            try:
+            with ids.holding(ids.message, message.headers or {}):
                 handle(message)
-            finally:
-                ids.message.reset(token)
 
         return on_task_received

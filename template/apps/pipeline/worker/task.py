@@ -65,10 +65,8 @@ class Task(DjangoTask):
         try:
             return super().apply_async(*args, **options)
         except EncodeError as error:
-            given = [*args, None, None][:2]
-            problem = unencodable(
-                self, options.get("args", given[0]), options.get("kwargs", given[1])
-            )
+            given = dict(zip(("args", "kwargs"), args, strict=False)) | options
+            problem = unencodable(self, given.get("args"), given.get("kwargs"))
             raise EncodeError(problem or str(error)) from error
         except (OperationalError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and NO_ANSWER not in str(error):
@@ -115,18 +113,12 @@ class Task(DjangoTask):
             count = (options.get("retries") or 0) + 1
             return retry.sig.apply(retries=count, throw=options.get("throw"))
 
-    def signature_from_request(
-        self,
-        request: Any = None,
-        args: Any = None,
-        kwargs: Any = None,
-        queue: str | None = None,
-        **options: Any,
-    ) -> Any:
+    def signature_from_request(self, request: Any = None, *args: Any, **options: Any) -> Any:
         """The signature of a retry, which is sent to the queue of the task.
 
         After a delay in RabbitMQ, Celery does not know this queue. Seen in celery 5.7.0 (not
         reported yet; celery #10111 is another fault). Delete this method once fixed.
         """
-        queue = queue or queues.queue_of(self.app, (request or self.request).delivery_info)
-        return super().signature_from_request(request, args, kwargs, queue, **options)
+        place = (request or self.request).delivery_info
+        options["queue"] = options.get("queue") or queues.queue_of(self.app, place)
+        return super().signature_from_request(request, *args, **options)

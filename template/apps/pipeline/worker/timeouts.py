@@ -19,12 +19,8 @@ class WorkerTimeouts(bootsteps.Step):
         conf = parent.app.conf
         options, results = conf.broker_transport_options, conf.result_backend_transport_options
         sqs = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 3}}
-        timeouts: dict[str, Any] = {
-            "socket_timeout": 30,
-            "socket_connect_timeout": 5,
-            "answer_timeout": 30,
-            "client-config": sqs,
-        }
+        timeouts: dict[str, Any] = {"socket_timeout": 30, "socket_connect_timeout": 5}
+        timeouts |= {"answer_timeout": 30, "client-config": sqs}
         timeouts = {name: value for name, value in timeouts.items() if name in options}
         conf.update(
             broker_connection_timeout=5,

@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 SET_ASIDE = "Moved a message that cannot be decoded to the list %s"
 
+Queues = dict[tuple[str, str], list[str]]  # by exchange and routing key
+Restored = tuple[Any, list[str]]
+
 
 class UndeclaredError(Exception):
     """The exchange is not declared on this connection, which does not know its type."""
@@ -55,13 +58,10 @@ class AtomicTakeMixin(PollingMixin):
             self.repeated_at = time.monotonic()
             self.qos.repeat_failed()
 
-    def restored(
-        self: Any, tag: Any, record: bytes | None, queues_of: dict[tuple[str, str], list[str]]
-    ) -> tuple[Any, list[str]] | None:
+    def restored(self: Any, tag: Any, record: bytes | None, queues_of: Queues) -> Restored | None:
         """A recorded message, marked as redelivered, and the lists to which it returns.
 
-        None if it stays unacknowledged. `queues_of` caches the queues of an exchange and a routing
-        key. Raises connection errors.
+        None if it stays unacknowledged. `queues_of` is a cache. Raises connection errors.
         """
         try:
             payload, lists = self._restored(record, queues_of)
@@ -78,9 +78,7 @@ class AtomicTakeMixin(PollingMixin):
             logger.exception("Message %s stays unacknowledged: it cannot be read", tag)
         return None
 
-    def _restored(
-        self: Any, record: bytes | None, queues_of: dict[tuple[str, str], list[str]]
-    ) -> tuple[Any, list[str]]:
+    def _restored(self: Any, record: bytes | None, queues_of: Queues) -> Restored:
         if not record:
             return None, []
         payload, exchange, routing_key = loads(record)

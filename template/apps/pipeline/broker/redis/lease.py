@@ -134,11 +134,9 @@ def renew(channel: Any) -> None:
 def update_records(channel: Any) -> None:
     """Update the times of this worker's messages, for workers without leases."""
     names = [channel.full_name(key) for key in (keys(worker())[2], channel.unacked_index_key)]
-    cursor = b"0"
+    client, cursor = channel._create_client(), b"0"
     while True:
-        cursor = channel._create_client().eval(
-            scripts.UPDATE_RECORDS, len(names), *names, cursor, BATCH
-        )
+        cursor = client.eval(scripts.UPDATE_RECORDS, len(names), *names, cursor, BATCH)
         if cursor == b"0":
             return
         renew(channel)

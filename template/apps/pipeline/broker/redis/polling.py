@@ -31,6 +31,8 @@ WATCH_TIME = 3
 # Seconds between two looks at the queues, if Redis refuses to send push messages.
 LOOK_INTERVAL = 0.5
 
+Names = Sequence[str]
+
 
 @functools.cache
 def watch_keys(lists: frozenset[str]) -> tuple[str, str]:
@@ -66,18 +68,13 @@ class PollingMixin:
     def full_name(self: Any, key: str) -> str:
         return f"{self.global_keyprefix}{key}"
 
-    def _lists(self: Any, queues: Sequence[str]) -> list[str]:
+    def _lists(self: Any, queues: Names) -> list[str]:
         return [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
 
     def _take(
-        self: Any,
-        queues: Sequence[str],
-        tags: Sequence[str],
-        flags: str,
-        watcher: str = "",
-        acknowledged: Sequence[str] = (),
+        self: Any, queues: Names, tags: Names, flags: str, watcher: str = "", done: Names = ()
     ) -> list[Any]:
-        """A command that acknowledges messages and takes some for these new delivery tags.
+        """A command that acknowledges the messages `done` and takes some for these new tags.
 
         `flags` has a 1 for each queue whose messages are recorded, else a 0.
         """
@@ -88,7 +85,7 @@ class PollingMixin:
         keys = [self.full_name(key) for key in (*keys, *watch_keys(frozenset(lists)), *lists)]
         flags *= len(self.priority_steps)
         arguments = [worker, lease.SECONDS, flags, watcher, WATCHERS, WATCH_TIME]
-        arguments += [len(acknowledged), *acknowledged, *tags]
+        arguments += [len(done), *done, *tags]
         return ["EVAL", scripts.TAKE, len(keys), *keys, *arguments]
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:

@@ -114,10 +114,8 @@ class QoS(AcknowledgeMixin):
         now = time.monotonic()
         keys = [self.channel.full_name(key) for key in lease.keys("")[:2]]
         names = [worker.decode() for worker in redis.eval(scripts.ENDED, 1, *keys)]
-        self.without_lease = {name: self.without_lease.get(name, now) for name in names}
-        return [
-            name for name, since in self.without_lease.items() if now - since >= lease.GRACE_PERIOD
-        ]
+        seen = self.without_lease = {name: self.without_lease.get(name, now) for name in names}
+        return [name for name, since in seen.items() if now - since >= lease.GRACE_PERIOD]
 
     def _overdue(self, redis: Any) -> list[Any]:
         """The messages that processes without a lease have held for the visibility timeout.

@@ -59,25 +59,24 @@ class Channel(SQS.Channel):
             self.connected = copy(self.connection), self.exchange_types
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        self._take_back(delivery_tag)
-        if lease.release(delivery_tag):
+        if self._may_end(delivery_tag):
             super().basic_ack(delivery_tag, multiple)
-        else:
-            self.qos.ack(delivery_tag)
 
-    def _take_back(self, delivery_tag: str) -> None:
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if self._may_end(delivery_tag):
+            super().basic_reject(delivery_tag, requeue)
+
+    def _may_end(self, delivery_tag: str) -> bool:
+        """Whether this worker may delete or return the message. If not, forget it."""
         if message := self.kept.pop(delivery_tag, None):
             # Kombu needs them to acknowledge, and removes them from a channel that closes.
             self.connection, self.exchange_types = self.connected
             delivered: Any = self.qos._delivered
             delivered[delivery_tag] = message
-
-    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        self._take_back(delivery_tag)
         if lease.release(delivery_tag):
-            super().basic_reject(delivery_tag, requeue)
-        else:
-            self.qos.ack(delivery_tag)
+            return True
+        self.qos.ack(delivery_tag)
+        return False
 
     def _restore(self, message: Any, *args: Any) -> None:
         if message.delivery_tag not in self.kept and lease.release(message.delivery_tag):
@@ -112,10 +111,7 @@ class Channel(SQS.Channel):
         return response
 
     def _receive_message(  # without an event loop, as with gevent
-        self: Any,
-        queue: str,
-        max_number_of_messages: int = 1,
-        wait_time_seconds: int | None = None,
+        self: Any, queue: str, max_number_of_messages: int = 1, wait_time_seconds: int | None = None
     ) -> Any:
         if not lease.renews():
             return super()._receive_message(queue, max_number_of_messages, wait_time_seconds)  # type: ignore[misc]

@@ -22,12 +22,7 @@ from honcho.environ import parse_procfile
 from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer
 
-from apps.pipeline.broker.embedded import (
-    end_with_parent,
-    free_port,
-    passing_on_sigterm,
-    server,
-)
+from apps.pipeline.broker.embedded import end_with_parent, free_port, passing_on_sigterm, server
 
 
 class Command(BaseCommand):
@@ -120,7 +115,7 @@ def _env_file(file: Path, variables: dict[str, str]) -> Iterator[None]:
 
 def _run_all(processes: dict[str, str], variables: dict[str, str]) -> None:
     """Run the processes of the Procfile. When one exits, or on a signal, stop all."""
-    manager = Manager(Printer(_Terminal()))
+    manager = Manager(_Terminal(sys.stdout))  # type: ignore[no-untyped-call]
     manager._procmgr = Processes()
     for name, command in processes.items():
         words = end_with_parent(["sh", "-c", passing_on_sigterm(command)])
@@ -149,26 +144,14 @@ class Processes(ProcessManager):
             os.kill(pid, signal.SIGTERM)
 
 
-class _Terminal:
-    """Standard output. If it is closed, `just dev` stops."""
+class _Terminal(Printer):
+    """Prints the output of the processes. If the terminal is closed, `just dev` stops."""
 
     _closed = False
 
-    def write(self, text: str) -> None:
-        with self._stop_if_closed():
-            sys.stdout.write(text)
-
-    def flush(self) -> None:
-        with self._stop_if_closed():
-            sys.stdout.flush()
-
-    def isatty(self) -> bool:
-        return sys.stdout.isatty()
-
-    @contextmanager
-    def _stop_if_closed(self) -> Iterator[None]:
+    def write(self, message: Any) -> None:
         try:
-            yield
+            super().write(message)  # type: ignore[no-untyped-call]
         except OSError:
             if not self._closed:  # only once, because the signal handler writes here too
                 self._closed = True

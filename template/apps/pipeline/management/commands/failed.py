@@ -19,9 +19,7 @@ class Command(BaseCommand):
             "--run-again", nargs="+", metavar="ID", help="run these tasks again; `all` means all"
         )
         parser.add_argument(
-            "--collect",
-            action="store_true",
-            help="first store the messages of the queue unknown-tasks",
+            "--collect", action="store_true", help="first store the messages of unknown-tasks"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -50,10 +48,8 @@ class Command(BaseCommand):
 
         waiting = FailedTask.objects.filter(run_again_as="")
         for failed in waiting[:LISTED]:
-            error = failed.error.partition("\n")[0]
-            self.stdout.write(
-                f"{localtime(failed.failed_at):%Y-%m-%d %H:%M} {failed}: {failed.reason}, {error}"
-            )
+            error, when = failed.error.partition("\n")[0], localtime(failed.failed_at)
+            self.stdout.write(f"{when:%Y-%m-%d %H:%M} {failed}: {failed.reason}, {error}")
         count = waiting.count()
         tasks = "task has" if count == 1 else "tasks have"
         self.stdout.write(f"{count} failed {tasks} not been run again.")

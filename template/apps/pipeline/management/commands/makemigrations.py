@@ -62,6 +62,4 @@ def needed_by_others() -> set[tuple[str, str]]:
     loader = MigrationLoader(None, load=False)
     loader.load_disk()
     migrations = loader.disk_migrations.items()
-    return {
-        needed for (app, _), one in migrations for needed in one.dependencies if needed[0] != app
-    }
+    return {key for (app, _), one in migrations for key in one.dependencies if key[0] != app}

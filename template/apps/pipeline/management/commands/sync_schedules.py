@@ -7,7 +7,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from kombu.utils.imports import symbol_by_name
 
-from apps.pipeline.beat.sync import sync
 from apps.pipeline.status.parts import leader
 
 
@@ -28,7 +27,7 @@ class Command(BaseCommand):
             self.stdout.write("Nothing to do: Beat reads the declared schedules when it starts.")
             return
         try:
-            changes = drop_declared() if drop else sync(dry_run=dry_run or check)
+            changes = write_or_drop(drop=drop, dry_run=dry_run or check)
         except DatabaseError as error:
             raise CommandError(f"{error} Start the database, or run migrate first.") from error
         for change in changes:
@@ -39,16 +38,18 @@ class Command(BaseCommand):
             raise CommandError("The schedules in the database differ from the code: run migrate.")
 
 
-def drop_declared() -> list[str]:
-    """Remove the declared schedules from the scheduler's store.
+def write_or_drop(*, drop: bool, dry_run: bool) -> list[str]:
+    """Write the declared schedules to the scheduler's store, or remove them.
 
-    Raises CommandError if a Beat still uses it.
+    Raises CommandError if they are to be removed and a Beat still uses the store.
     """
-    app = app_or_default()
-    if (part := leader()) and part.ok:
+    if drop and (part := leader()) and part.ok:
         raise CommandError("A Beat uses this scheduler. Stop it first. Nothing was removed.")
     if apps.is_installed("django_celery_beat"):
-        return sync(drop=True)
+        from apps.pipeline.beat.sync import sync
+
+        return sync(drop=drop, dry_run=dry_run)
+    app = app_or_default()
     scheduler = symbol_by_name(app.conf.beat_scheduler)(app, lazy=True)
     changes: list[str] = scheduler.drop_declared()
     return changes
