@@ -60,7 +60,7 @@ def test_the_test_suite_of_the_project_passes(copie: Any, answers: dict[str, obj
         for name, text in QUEUES.items():
             with (result.project_dir / name).open("a") as file:
                 file.write(text)
-    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    command = (sys.executable, "-m", "pytest", "-q", "-n", "3", "-p", "no:cacheprovider")
     report = run(result.project_dir, *command, timeout=SUITE_TIMEOUT)
     assert re.search(r"\d+ passed", report)
     assert not re.search(r"failed|error", report.splitlines()[-1])
