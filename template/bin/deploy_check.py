@@ -30,6 +30,9 @@ def missing_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
     directory = Path(os.environ.get("SECRETS_DIR") or "SECRETS_DIR")
     for name in re.findall(r"^ *file: \$\{SECRETS_DIR.*\}/(\S+)$", compose, re.MULTILINE):
         path = directory / name
+        if not os.access(directory, os.X_OK) and directory.exists():
+            missing.append(f"You cannot read {path}: run this as root, or as the user 1000.")
+            continue
         if not path.is_file() or path.stat().st_size == 0:
             described = re.search(rf"^# *{name}  *(.*)$", compose, re.MULTILINE)
             missing.append(f"Create the file {path}: {described[1] if described else ''}")

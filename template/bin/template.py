@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from run_copier import ANSWERS, PROJECT, answer, copier, fail, git, uv
+from run_copier import ANSWERS, PROJECT, answer, copier, fail, git, ignored, uv
 
 CHANGELOG = "docs/template-changelog.md"
 
@@ -52,6 +53,9 @@ def merge() -> None:
     current, latest = versions()
     if git("status", "--porcelain", "--untracked-files=normal"):
         fail("Commit or stash your changes first: an update needs a clean tree.")
+    if lines := ignored():
+        words = "Git ignores these tracked files, and an update would lose your changes in them."
+        fail(f"{words} Remove the patterns: {', '.join(lines)}")
     print(f"Updating from {current} to {latest}.", flush=True)
     try:
         copier("update", "--defaults", "--quiet")
@@ -96,9 +100,11 @@ def changed(kind: str) -> list[str]:
 
 
 def added(name: str) -> list[str]:
-    """The lines that the update added to a file."""
-    lines = git("diff", "--no-ext-diff", "--no-color", "--unified=0", "--", name).splitlines()
-    return [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
+    """The lines that the update added to a file, without those of releases that it had before."""
+    diff = git("diff", "--no-ext-diff", "--no-color", "--unified=99999", "--", name)
+    sections = re.split(r"^(?=.## \[)", diff, flags=re.MULTILINE)
+    new = [it for it in sections[1:] or sections if not re.match(r" ## \[(?!Unreleased)", it)]
+    return [line[1:] for line in "".join(new).splitlines() if re.match(r"\+(?!\+\+ )", line)]
 
 
 def update() -> None:

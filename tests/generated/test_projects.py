@@ -12,7 +12,12 @@ from support.rendering import render
 
 SUITES = [
     {},
-    {"beat_scheduler": "redbeat", "result_backend": "none", "time_zone": "Europe/Berlin"},
+    {
+        "broker_url": "sentinel://one.example.com:26379;sentinel://two.example.com:26379/0",
+        "beat_scheduler": "redbeat",
+        "result_backend": "none",
+        "time_zone": "Europe/Berlin",
+    },
     {
         "broker_url": "amqp://rabbitmq:5672//",
         "beat_scheduler": "file",

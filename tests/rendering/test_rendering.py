@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -36,6 +37,19 @@ def test_every_combination_compiles(projects: list[Path]) -> None:
     trees = set().union(*map(python_tree, projects))
     for name, source in trees:
         compile(source, name, "exec", dont_inherit=True)
+
+
+def test_no_celery_setting_of_tests_names_the_real_broker(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project", beat_scheduler="redbeat")
+    code = (
+        "from django.conf import settings\n"
+        "print([it for it in dir(settings) if 'real.example' in str(getattr(settings, it))])"
+    )
+    printed = run(
+        project, sys.executable, "-c", code,
+        DJANGO_SETTINGS_MODULE="config.settings.test", CELERY_BROKER_URL="redis://real.example/0",
+    )  # fmt: skip
+    assert printed == "[]\n"
 
 
 def test_every_combination_has_valid_toml_and_yaml(projects: list[Path]) -> None:

@@ -8,7 +8,8 @@ import yaml
 
 from support.deployment_files import ANSWERS, COMPOSE, Project, services, text
 from support.git import git
-from support.rendering import ROOT
+from support.projects import write
+from support.rendering import ROOT, render
 
 
 @pytest.mark.parametrize("file", COMPOSE)
@@ -29,6 +30,7 @@ def test_production_files_contain_no_secret(project: Project, name: str) -> None
         "SENTRY_CHECK_INS",
         "STOP_GRACE",
         "SENTRY_TRACES_SAMPLE_RATE",
+        "WEB_CONCURRENCY",
         "WEB_PORT",
         "FLOWER_PORT",
         "OTEL_SERVICE_NAME",
@@ -96,3 +98,16 @@ def test_git_ignores_files_with_secrets(tmp_path: Path, name: str) -> None:
     (tmp_path / ".gitignore").write_text((ROOT / "template" / ".gitignore").read_text())
     git(tmp_path, "add", ".")
     assert set(git(tmp_path, "ls-files").split()) == {".gitignore", "config/settings/defaults.env"}
+
+
+def test_the_first_commit_has_the_defaults_even_if_other_files_ignore_them(
+    template: Path, tmp_path: Path
+) -> None:
+    """The user's own ignore file or one of an outer directory lists `*.env`."""
+    project = render(template, tmp_path / "outer" / "project")
+    write(tmp_path, {"ignore": "*.env\n", "outer/.gitignore": "*.env\n"})
+    git(tmp_path / "outer", "init", "--quiet")
+    git(tmp_path / "outer", "config", "core.excludesFile", str(tmp_path / "ignore"))
+    git(tmp_path / "outer", "add", "--all")
+    added = git(project, "ls-files", "*.env").split()
+    assert added == ["config/settings/defaults.env"]

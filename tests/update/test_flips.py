@@ -129,3 +129,55 @@ def test_files_of_a_later_answer_are_deleted_with_it_and_can_be_restored(
     assert tree(project) == before
     git(project, *shown[2].split()[1:])
     assert (project / brought).read_text().endswith("# Ours.\n")
+
+
+@pytest.mark.parametrize(
+    ("answers", "flip", "stays", "package"),
+    [
+        (
+            {"monitoring": ["prometheus"]},
+            {"monitoring": []},
+            "apps/pipeline/metrics/worker.py",
+            "prometheus-client",
+        ),
+        (
+            {"beat_scheduler": "redbeat"},
+            {"beat_scheduler": "file"},
+            "apps/pipeline/beat/redbeat.py",
+            "celery-redbeat",
+        ),
+        (
+            {"result_backend": "django-db"},
+            {"result_backend": "redis"},
+            "apps/pipeline/admin.py",
+            "django-celery-results",
+        ),
+    ],
+)
+def test_a_file_that_stays_keeps_the_package_that_it_imports(
+    template: Path,
+    tmp_path: Path,
+    answers: dict[str, Any],
+    flip: dict[str, Any],
+    stays: str,
+    package: str,
+) -> None:
+    project = commit(render(template, tmp_path / "project", **answers))
+    assert package.replace("-", "_").removeprefix("celery_") in (project / stays).read_text()
+    answer(project, flip)
+    assert (project / stays).exists()
+    assert f'"{package}~=' in (project / "pyproject.toml").read_text()
+
+
+def test_the_manifests_of_metrics_are_named_when_they_are_deleted(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = commit(render(template, tmp_path / "project", kubernetes=True))
+    answer(project, {"monitoring": ["prometheus"]})
+    capsys.readouterr()
+    run_update(
+        project, data={"monitoring": []}, vcs_ref=VcsRef.CURRENT, defaults=True, overwrite=True
+    )
+    assert not (project / "kubernetes/metrics").exists()
+    deleted = re.findall(r"(\S+) was deleted, because", capsys.readouterr().err)
+    assert deleted == ["monitoring", "kubernetes/metrics"]

@@ -104,3 +104,11 @@ def test_a_second_update_says_that_the_version_is_the_newest(session: tuple[Path
     assert merge(project) == newest
     assert run(project, "just", "template-status") == newest
     assert git(project, "status", "--porcelain") == ""
+
+
+def test_only_new_sections_of_the_changelog_are_shown(future: Path, make: Make) -> None:
+    """The later version words the head of the changelog and the old sections differently."""
+    printed = merge(make(future, NEXT))
+    shown = printed.partition(f"to {FUTURE[1:]}.\n")[2].partition("Answer: ")[0]
+    lines = [line for line in shown.splitlines() if line and not line.startswith("### ")]
+    assert lines == ["## [100.0.0] - 2030-01-01", "- A page about the office."]

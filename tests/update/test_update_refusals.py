@@ -47,6 +47,31 @@ def test_a_dirty_tree_is_refused(project: Path) -> None:
     assert refusal(project).startswith("Commit or stash your changes first")
 
 
+@pytest.mark.parametrize("place", ["core.excludesFile", "the default"])
+def test_tracked_files_that_the_user_ignores_everywhere_are_refused(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Copier does not have these files in its copies, and would lose the edit."""
+    with (project / "AGENTS.md").open("a") as agents:
+        agents.write("\nSell bread.\n")
+    write(project, {".gitignore": (project / ".gitignore").read_text() + "/Procfile\n"})
+    commit(project)
+    ignore = tmp_path / "home/git/ignore"
+    write(tmp_path, {"home/git/ignore": "AGENTS.md\n*.env\n"})
+    if place == "core.excludesFile":
+        write(tmp_path, {"gitconfig": f"[core]\n\texcludesFile = {ignore}\n"})
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    else:
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    assert refusal(project) == (
+        "Git ignores these tracked files, and an update would lose your changes in them. "
+        f"Remove the patterns: {ignore}:1:AGENTS.md matches AGENTS.md"
+    )
+    ignore.write_text("*.env\n")
+    merge(project)
+    assert (project / "AGENTS.md").read_text().endswith("\nSell bread.\n")
+
+
 def test_a_project_without_a_commit_is_refused(future: Path, tmp_path: Path) -> None:
     render(future, tmp_path / "project")
     assert "to git first" in merge(tmp_path / "project", code=1)

@@ -5,10 +5,17 @@ from typing import Any
 from celery import Celery
 from celery.app.backends import BACKEND_ALIASES
 from celery.app.task import Task
-from celery.signals import celeryd_after_setup, import_modules, task_prerun
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    celeryd_after_setup,
+    import_modules,
+    task_prerun,
+)
 from kombu.transport import TRANSPORT_ALIASES
 
 from apps.pipeline.conf import read_settings_directly
+from apps.pipeline.logs import corrections
 from apps.pipeline.logs.ids import on_start
 from apps.pipeline.worker.memory import freeze
 
@@ -40,7 +47,7 @@ def install(app: Celery) -> None:
 
     Call it before the application is used. The transports and result backends apply to all
     applications of the process, because kombu and Celery have one table of URL schemes each. The
-    class of requests and the signals apply to them too.
+    class of requests, `bind` and the signals apply to them too.
     """
     TRANSPORT_ALIASES.update(TRANSPORTS)
     BACKEND_ALIASES.update(RESULT_BACKENDS)
@@ -48,13 +55,31 @@ def install(app: Celery) -> None:
     app.control_cls = "apps.pipeline.broker.control:Control"
     app.task_cls = "apps.pipeline.worker.task:Task"
     # For all tasks, even those with a base class from a library.
+    Task.bind = classmethod(bind)  # type: ignore[assignment,method-assign]
     Task.Request = "apps.pipeline.worker.request:Request"
+    after_setup_logger.connect(corrections.keep_log_level)
+    after_setup_task_logger.connect(corrections.use_logging)
     task_prerun.connect(on_start)
     celeryd_after_setup.connect(freeze)
     app.steps["worker"].update(WORKER_STEPS)
     app.steps["consumer"].update(CONSUMER_STEPS)
     app.on_after_configure.connect(read_settings_directly)
     import_modules.connect(check_configuration, sender=app)
+
+
+celerys_bind: Any = vars(Task)["bind"].__func__
+
+
+def bind(cls: Any, app: Any) -> Any:
+    """Connect the class of a task to an application.
+
+    If it has a base class of a library, also derive it from the class of the application's tasks.
+    Celery uses `task_cls` only for tasks without a base class.
+    """
+    if not (issubclass(cls, app.Task.__bases__) or issubclass(app.Task, cls)):
+        others = [base for base in cls.__bases__ if not issubclass(app.Task, base)]
+        cls.__bases__ = (*others, app.Task)
+    return celerys_bind(cls, app)
 
 
 def check_configuration(**kwargs: Any) -> None:

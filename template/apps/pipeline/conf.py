@@ -17,15 +17,19 @@ lazy_settings: Any = settings  # django-stubs does not know the attribute `_wrap
 
 def read_settings_directly(source: Any, **kwargs: object) -> None:
     """Handle the signal `on_after_configure` of an application. `source` is its `conf`."""
-    for place, values in enumerate(source.maps):
+    for values in [*source.maps]:
         if getattr(values, "obj", None) is settings:
-            _follow_overrides(source.maps, place, values)
+            _follow_overrides(source.maps, values)
 
 
-def _follow_overrides(maps: list[Any], place: int, lazy: Any) -> None:
+def _follow_overrides(maps: list[Any], lazy: Any) -> None:
+    used = lazy
+
     def choose(**kwargs: object) -> None:
+        nonlocal used
         overridden = type(lazy_settings._wrapped) is not Settings
-        maps[place] = lazy if overridden else vars(lazy_settings._wrapped)
+        place = [*map(id, maps)].index(id(used))  # `add_defaults` can move it
+        maps[place] = used = lazy if overridden else vars(lazy_settings._wrapped)
 
     choose()
     setting_changed.connect(choose, weak=False)

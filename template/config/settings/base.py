@@ -29,23 +29,22 @@ if CELERY_BEAT_SCHEDULER.endswith(":DatabaseScheduler"):
 if CELERY_RESULT_BACKEND.startswith("django-") and find_spec("django_celery_results"):
     INSTALLED_APPS.append("django_celery_results")
 # If on, a task is stored in the transaction that sends it, and published after the commit. If off,
-# a task is lost if the broker does not answer, or if the process is killed before it is published.
-# Set it in the environment: docs/reliability.md.
+# it is lost if the broker is away then, or the process is killed. Set it in the environment:
+# docs/reliability.md.
 if TASK_OUTBOX := env.bool("TASK_OUTBOX", False):
     INSTALLED_APPS.append("apps.pipeline.outbox")
 # The days for which a task that failed for good is kept, so that you can run it again. If 0, it is
 # only logged.
 if FAILED_TASK_DAYS := env.int("FAILED_TASK_DAYS", 30):
     INSTALLED_APPS.append("apps.pipeline.failed")
-# The dotted path of a function that is called with each FailedTask, for example to send a mail. See
-# docs/reliability.md.
+# The path of a function that is called with each FailedTask, to tell somebody: docs/reliability.md.
 FAILED_TASK_NOTIFY: str | None = None
 # The port at which worker and Beat serve metrics to Prometheus. They serve none if it is 0, or if
 # the project does not have the answer `prometheus` to `monitoring`.
 METRICS_PORT = env.int("METRICS_PORT", 0)
 if METRICS_PORT and find_spec("apps.pipeline.metrics"):
     INSTALLED_APPS.append("apps.pipeline.metrics")
-# Whether to keep revoked and expired tasks like failed ones. Most projects revoke tasks on purpose.
+# Whether to keep revoked and expired tasks too. Most projects revoke and expire tasks on purpose.
 KEEP_REVOKED_TASKS = env.bool("KEEP_REVOKED_TASKS", False)
 
 MIDDLEWARE = [
@@ -77,12 +76,10 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-# The task that the button of the status page sends (docs/page.md). It has one argument, a string.
-# `project` replaces it with one of yours.
+# The task of the page's button, which takes a text. `project` replaces it with one of yours.
 LANDING_TASK = "apps.pipeline.tasks.echo"
 
-# The version of the code, for example the tag of the image. The status page compares it with the
-# version of each worker.
+# The version of the code, for example the tag of the image. The page compares it with the workers'.
 APP_VERSION = env.str("APP_VERSION", "")
 
 # Database
@@ -127,6 +124,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+
 # Django's defaults. `project` can set others, for example for uploaded files. `production` replaces
 # the one for static files, if `project` did not.
 static_files = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
@@ -136,6 +134,8 @@ STORAGES: dict[str, Any] = {
 }
 
 # Logs, to standard error. See docs/logs.md.
+
+LOG_LEVEL = env.str("LOG_LEVEL", "")  # if it is not set, the commands of worker and Beat decide
 
 LOGGING: dict[str, Any] = {
     "version": 1,

@@ -27,9 +27,9 @@ CELERY_RESULT_BACKEND = {"redis": CELERY_BROKER_URL, "rpc": "rpc://", "none": "d
     CELERY_RESULT_BACKEND, CELERY_RESULT_BACKEND
 )
 
-# Without this, rediss:// does not verify the certificate of the server. Seen in kombu 5.7.0 (not
-# reported yet). Delete its branch once fixed. amqps:// does not verify the host name in it. Seen in
-# py-amqp 5.4.2 (py-amqp #63). Delete its branch once fixed.
+# Without this, rediss:// does not verify the server's certificate, and amqps:// not its name.
+# The first is seen in kombu 5.7.0 (not reported yet). Delete its branch once fixed.
+# The second is seen in py-amqp 5.4.2 (py-amqp #63). Delete its branch once fixed.
 CELERY_BROKER_USE_SSL: dict[str, Any] | None = None
 CELERY_REDIS_BACKEND_USE_SSL: dict[str, Any] | None = None
 if BROKER_SCHEME == "rediss":
@@ -72,7 +72,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # A worker waits for its broker for ever, when it starts and after a lost connection.
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BROKER_CHANNEL_ERROR_RETRY = SPEAKS_REDIS  # a failover can leave a read-only connection
+CELERY_BROKER_CHANNEL_ERROR_RETRY = SPEAKS_REDIS  # if it is read-only after a failover
 
 # Tasks continue after a lost connection. Otherwise they would run twice.
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
@@ -161,7 +161,7 @@ CELERY_BEAT_SYNC_EVERY = 1
 CELERY_REDBEAT_REDIS_URL = CELERY_BROKER_URL
 CELERY_REDBEAT_KEY_PREFIX = f"{PREFIX}redbeat:"
 
-# Beat's lock needs its own database session. Set this if DATABASE_URL is a connection pooler.
+# The lock of Beat needs its own database session, and not a pooler that shares sessions.
 if env.str("BEAT_LOCK_DATABASE_URL", ""):
     BEAT_LOCK_DATABASE = database("BEAT_LOCK_DATABASE_URL")
 

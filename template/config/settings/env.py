@@ -5,12 +5,14 @@
 3. `var/dev.env`, which `just dev` writes while it runs, so that other terminals use its broker
 4. `defaults.env` beside this file: your answers to the template's questions
 
-Set `NAME_FILE` instead of `NAME` to read a value from a file, for example a container secret.
+Set `NAME_FILE` instead of `NAME` to read a value from a file, for example a container secret. If
+the environment has both, `NAME` is used.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from dj_database_url import DBConfig
 from dotenv import dotenv_values
@@ -18,7 +20,15 @@ from environs import EnvError, FileAwareEnv
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
-env = FileAwareEnv(strip_whitespace=True)
+
+class Env(FileAwareEnv):
+    """A variable in the environment comes before a file that NAME_FILE names."""
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return os.environ.get(env_key) or super()._get_value(env_key, default)
+
+
+env = Env(strip_whitespace=True)
 env.read_env(BASE_DIR / ".env", recurse=False)
 env.read_env(BASE_DIR / "var" / "dev.env", recurse=False)
 env.read_env(Path(__file__).with_name("defaults.env"), recurse=False)

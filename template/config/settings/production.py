@@ -22,15 +22,27 @@ if "insecure" in SECRET_KEY or len(SECRET_KEY) < 32:
     sys.exit("DJANGO_SECRET_KEY is a default or short: set 50 random characters.")
 if not env.str("DATABASE_URL", ""):
     sys.exit("DATABASE_URL is not set: set it as in .env.example.")
-DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+default = DATABASES["default"]
+default["CONN_HEALTH_CHECKS"] = True
+if default["ENGINE"].endswith(".postgresql"):  # a server that does not answer is an error soon
+    timeouts = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+    default["OPTIONS"] = timeouts | default.get("OPTIONS", {})
+if default.get("CONN_MAX_AGE") == 0 and "pool" not in default.get("OPTIONS", {}):
+    default["CONN_MAX_AGE"] = 60
 
 # The reverse proxy terminates TLS. It has to set this header, and drop the header of a client.
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", True)
-SECURE_HSTS_SECONDS = env.int("DJANGO_SECURE_HSTS_SECONDS", 60 * 60 * 24 * 30)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [], subcast=str.strip)
+# What `project` sets stays, if no variable sets it.
+own = vars(project).get
+SECURE_PROXY_SSL_HEADER = own("SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https"))
+SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", own("SECURE_SSL_REDIRECT", True))
+SECURE_HSTS_SECONDS = env.int("DJANGO_SECURE_HSTS_SECONDS", own("SECURE_HSTS_SECONDS", 2_592_000))
+SECURE_HSTS_INCLUDE_SUBDOMAINS = own("SECURE_HSTS_INCLUDE_SUBDOMAINS", True)
+SECURE_HSTS_PRELOAD = own("SECURE_HSTS_PRELOAD", True)
+SESSION_COOKIE_SECURE = own("SESSION_COOKIE_SECURE", True)
+CSRF_COOKIE_SECURE = own("CSRF_COOKIE_SECURE", True)
+CSRF_TRUSTED_ORIGINS: list[str] = env.list(
+    "DJANGO_CSRF_TRUSTED_ORIGINS", own("CSRF_TRUSTED_ORIGINS", []), subcast=str.strip
+)
 
 # The web process serves static files, compressed and with a hash in their names. WhiteNoise has to
 # be right after the SecurityMiddleware.

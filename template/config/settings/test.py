@@ -21,6 +21,7 @@ INSTALLED_APPS = [*dict.fromkeys([*INSTALLED_APPS, "apps.pipeline.outbox"])]
 # result backend use the fixture `live_worker`.
 CELERY_BROKER_URL = "memory://localhost/"
 CELERY_RESULT_BACKEND = "cache+memory://"
+CELERY_REDBEAT_REDIS_URL = "redis://127.0.0.1:1/0"  # no server listens there
 CELERY_BROKER_USE_SSL = CELERY_REDIS_BACKEND_USE_SSL = None
 for variable in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
     os.environ.pop(variable, None)  # Celery prefers these to its settings

@@ -1,15 +1,22 @@
 """Formats the URLs and errors of brokers and result backends for messages."""
 
+from collections.abc import Sequence
+
 from kombu.utils.url import maybe_sanitize_url
 
 
-def without_passwords(urls: str) -> str:
-    """Hide the passwords in a URL, or in several URLs with ; between them.
+def listed(urls: str | Sequence[str]) -> list[str]:
+    """The URLs of a setting: a list, or a text with ; between them."""
+    return urls.split(";") if isinstance(urls, str) else list(urls)
+
+
+def without_passwords(urls: str | Sequence[str]) -> str:
+    """Hide the passwords in a URL, or in several URLs. Between them is a ; then.
 
     Kombu hides only that of the first URL. Seen in kombu 5.7.0 (not reported yet). Delete the split
     once fixed.
     """
-    return ";".join(_without_password(url) for url in urls.split(";"))
+    return ";".join(_without_password(url) for url in listed(urls))
 
 
 def _without_password(url: str) -> str:

@@ -15,6 +15,7 @@ from celery.app import amqp
 from kombu import Connection, Queue
 from kombu.transport import native_delayed_delivery as delay
 
+from apps.pipeline.broker.errors import listed
 from apps.pipeline.logs import ids
 
 DELAY = delay.level_name(delay.MAX_LEVEL)  # the first exchange of the chain
@@ -34,6 +35,7 @@ class Queues(amqp.Queues):
     """
 
     create_missing_queue_type: str | None
+    max_priority: int | None
 
     def __setitem__(self, name: str, queue: Any) -> None:
         # With Celery's default routing key for all queues, each message would reach every queue.
@@ -46,7 +48,10 @@ class Queues(amqp.Queues):
         arguments = queue.queue_arguments or {}
         is_kept = queue.durable and not (queue.auto_delete or queue.exclusive)
         # Celery's setting for undeclared queues. RabbitMQ refuses it for queues that it deletes.
-        if self.create_missing_queue_type == "quorum" and is_kept:
+        if self.max_priority is not None or "x-max-priority" in arguments:
+            arguments = {key: value for key, value in arguments.items() if value != "quorum"}
+            queue.queue_arguments = arguments  # RabbitMQ refuses the two together
+        elif self.create_missing_queue_type == "quorum" and is_kept:
             arguments = {"x-queue-type": "quorum"} | arguments
         if arguments.get("x-queue-type") == "quorum":
             queue.queue_arguments = {"x-delivery-limit": DELIVERY_LIMIT} | arguments
@@ -155,8 +160,9 @@ def delayed(routing_key: str, seconds: int) -> dict[str, str]:
 def is_quorum(app: Any) -> bool:
     """Whether the broker is RabbitMQ with quorum queues, which delays messages itself."""
     conf = app.conf
-    on_rabbitmq = str(conf.broker_url).startswith("amqp")
-    return on_rabbitmq and bool(conf.task_default_queue_type == "quorum")
+    if conf.task_default_queue_type != "quorum" or conf.task_queue_max_priority is not None:
+        return False
+    return listed(conf.broker_url or "")[0].startswith("amqp")
 
 
 def is_delayed_by_broker(app: Any, delivery_info: Any) -> bool:

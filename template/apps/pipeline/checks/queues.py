@@ -25,7 +25,7 @@ def undeclared_queues() -> Iterator[CheckMessage]:
     tasks, named = current_app.tasks.items(), list(_routed(conf.task_routes))
     named += [(f"The task {name}", getattr(task, "queue", None)) for name, task in tasks]
     for name, entry in conf.beat_schedule.items():
-        named.append((f"Schedule {name!r}", entry.get("options", {}).get("queue")))
+        named.append((f"Schedule {name!r}", (entry.get("options") or {}).get("queue")))
     with suppress(ImproperlyConfigured):  # E006 reports it
         named += [(f"Schedule {one.name!r}", one.queue) for one in schedules.declared().values()]
     for place, queue in named:

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+from apps.pipeline.broker.errors import listed
+
 REDIS = (0, 3, 6, 9)  # kombu's `priority_steps`
 QUORUM = (5, 0)  # RabbitMQ 4.0 knows high and normal
 
 
 def levels(app: Any, queue: str) -> Sequence[int]:
     """The priorities that the broker distinguishes in a queue, in the order of delivery."""
-    scheme = str(app.conf.broker_url).partition(":")[0]
+    scheme = listed(app.conf.broker_url or "")[0].partition(":")[0]
     if scheme in ("redis", "rediss", "redis+socket", "sentinel"):
         return REDIS
     arguments = app.amqp.queues[queue].queue_arguments or {}

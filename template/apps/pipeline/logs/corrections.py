@@ -1,14 +1,34 @@
-"""Filters that correct lines of Celery and kombu."""
+"""Corrections of what Celery and kombu log."""
 
 import logging
+from typing import Any
 
 from celery.backends import asynchronous
+from django.conf import settings
 
 # Celery logs and raises an error that says to restart the application, although the next task
 # reconnects. Seen in celery 5.7.0 (not reported yet). Delete these two lines, the filter and its
 # lines in LOGGING once fixed.
 NO_ANSWER = "The result backend does not answer. The next task reconnects."
 vars(asynchronous)["E_RETRY_LIMIT_EXCEEDED"] = NO_ANSWER
+
+
+def keep_log_level(logger: logging.Logger, **kwargs: Any) -> None:
+    """Handle `after_setup_logger`: LOG_LEVEL, if it is set, overrides `-l` of the command."""
+    if settings.LOG_LEVEL:
+        logger.setLevel(settings.LOG_LEVEL)
+
+
+def use_logging(logger: logging.Logger, **kwargs: Any) -> None:
+    """Handle `after_setup_task_logger`: write the lines of `get_task_logger` as LOGGING says.
+
+    Celery gives their logger its own handler and level, although `worker_hijack_root_logger` is
+    False. Seen in celery 5.7.0 (not reported yet). Delete this and its line in `install` once
+    fixed.
+    """
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 class ResultBackendReconnect(logging.Filter):

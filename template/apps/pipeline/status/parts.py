@@ -55,7 +55,7 @@ def attempt(name: str, check: Callable[[], Part | None]) -> Part:
     try:
         part = check()
     except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
+        reason = short_reason(error).strip().splitlines() or [""]
         return Part(name, False, f"{type(error).__name__}: {reason[0]}")
     unset = Part(name, None, "not checked, because no result backend is set")
     return Part(name, part.ok, part.words) if part else unset

@@ -12,6 +12,7 @@ from django.apps import apps
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.trace import Step, Trace, traced
 from apps.pipeline.status.workers import Worker
+from apps.pipeline.worker.history import TEXT
 
 SHOWN = 50  # tasks
 
@@ -169,6 +170,6 @@ def _stored(row: Any) -> Recent:
         {states.SUCCESS: True, states.FAILURE: False}.get(row.status),
         {states.SUCCESS: "succeeded", states.FAILURE: "failed"}.get(row.status, row.status.lower()),
         row.date_done,
-        str(row.result),
-        details=tuple((name, str(text)) for name, text in details.items() if text),
+        str(row.result)[:TEXT],
+        details=tuple((name, str(text)[:TEXT]) for name, text in details.items() if text),
     )

@@ -265,6 +265,7 @@ class TestSchedules:
         [
             (Crontab(hour="25"), "25"),
             (Crontab(minute="soon"), "soon"),
+            (Crontab(day_of_month="31", month_of_year="4"), "never occurs"),
             (Crontab(time_zone="Europe/Berln"), "Europe/Berln"),
             (timedelta(0), "the interval is not positive"),
             (timedelta(days=1) / 7, "must be a whole number of seconds"),
@@ -532,6 +533,11 @@ class TestQueues:
             }
         }
         assert only().startswith("pipeline.E014: Schedule 'tick' names the queue 'ticks'")
+
+    def test_a_schedule_without_options_is_accepted(self, settings: Settings) -> None:
+        entry = {"task": "apps.pipeline.tasks.ping", "schedule": 1.0, "options": None}
+        settings.CELERY_BEAT_SCHEDULE = {"tick": entry}
+        assert found() == []
 
     def test_e014_the_queue_of_a_task(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ping, "queue", "pings", raising=False)

@@ -15,7 +15,7 @@ from unittest.mock import Mock
 import pytest
 from billiard.exceptions import WorkerLostError
 from celery import Celery, chain, current_app, shared_task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
@@ -153,7 +153,7 @@ class TestKept:
     def test_tasks_of_which_the_main_process_learns(
         self, live_app: Celery, transactional_db: None, broker_url: str, tmp_path: Path
     ) -> None:
-        include = ("--include", __name__, "--concurrency", "1")
+        include = ("--include", __name__, "--concurrency", "3")
         with running("worker", *include, broker=broker_url, directory=tmp_path):
             expected = {
                 spoil.delay().id: (Reason.ERROR, []),
@@ -184,10 +184,19 @@ class TestKept:
         with pytest.raises(ValueError, match="No task is registered as 'shop"):
             again.run_again(row)
         assert '"args": ["order", 7]' in row.message
+        with pytest.raises(NotRegistered):
+            AsyncResult("the-id", app=live_worker).get(timeout=WAIT_TIMEOUT)
 
     @pytest.mark.parametrize(
         ("headers", "body", "task_id"),
-        [({"task": "mill.sell", "id": "one"}, "{", "one"), ({}, "[]", "")],
+        [
+            ({"task": "mill.sell", "id": "one"}, "{", "one"),
+            ({}, "[]", ""),
+            ({"task": "mill.sell"}, "[[], {}, {}]", ""),
+            ({"task": "mill.sell", "id": "two"}, "[]", "two"),
+            ({"task": "mill.sell", "id": "two"}, "null", "two"),
+            ({"task": "mill.sell", "id": "two"}, "{}", "two"),
+        ],
     )
     def test_an_unreadable_message(
         self, live_worker: Celery, headers: dict[str, str], body: str, task_id: str
@@ -203,7 +212,7 @@ class TestKept:
         [row] = kept()
         assert row.reason == Reason.UNREADABLE
         assert row.task_id == task_id or not task_id
-        assert not row.message
+        assert bool(row.message) is body.startswith("[[")  # its arguments can be read
         assert sell.delay(1).get(timeout=WAIT_TIMEOUT) == 3  # the worker continues
 
     def test_messages_of_the_queue_of_unknown_tasks_are_collected(

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 from celery import Celery, Task, chain, shared_task
+from celery.utils.log import get_task_logger
 from django.core.signals import request_finished
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
@@ -24,6 +25,7 @@ from apps.pipeline.logs.lines import Ids, LineFormatter, WithoutData
 from apps.pipeline.logs.middleware import RequestIdMiddleware
 from apps.pipeline.testing import running, worker_thread
 from apps.pipeline.worker.request import Request
+from config.celery import app as project_app
 
 WAIT_TIMEOUT = 60  # seconds
 SECRET = "hunter2"
@@ -51,6 +53,12 @@ def child(secret: str) -> str:
 @shared_task(bind=True, max_retries=1)
 def again(self: Any, secret: str) -> None:
     raise self.retry(countdown=0, exc=OSError("no connection"))
+
+
+@shared_task
+def audited(secret: str) -> str:
+    get_task_logger("billing").info("audited")
+    return secret
 
 
 Records = list[logging.LogRecord]
@@ -290,6 +298,25 @@ def test_gunicorn_needs_no_settings_variable() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "option", "level"),
+    [("WARNING", "info", "WARNING"), ("DEBUG", "info", "DEBUG"), ("", "debug", "DEBUG")],
+)
+def test_log_level_overrides_the_level_of_the_command(
+    records: Records,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    option: str,
+    level: str,
+) -> None:
+    settings.LOG_LEVEL = variable
+    monkeypatch.setattr("celery.app.log.Logging._setup", False)
+    project_app.log.setup_logging_subsystem(loglevel=option)
+    for name in ("apps.shop", "celery.worker", "celery.task.any"):
+        assert logging.getLevelName(logging.getLogger(name).getEffectiveLevel()) == level
+
+
 def test_a_worker_writes_json_in_production(
     live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings, transactional_db: None
 ) -> None:
@@ -298,18 +325,18 @@ def test_a_worker_writes_json_in_production(
         "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
         "DJANGO_ALLOWED_HOSTS": "example.com",
     }
-    command = ("worker", "-l", "info", "--concurrency=1")
+    command = ("worker", "-l", "info", "--concurrency=1", "--include", __name__)
     ids.request_id.set("request-5")
-    # A task of the template, because this worker does not import the tests.
-    sent = live_app.tasks["apps.pipeline.tasks.echo"].delay(SECRET)
+    sent = audited.delay(SECRET)
     with running(*command, broker=broker_url, directory=tmp_path, **production) as log:
         deadline = time.monotonic() + WAIT_TIMEOUT
         while "succeeded in" not in (text := log.read_text()):
             assert time.monotonic() < deadline, text
             time.sleep(0.1)
     lines = [json.loads(line) for line in text.splitlines() if sent.id in line]
-    assert [line["message"].split("] ")[1].split(" ")[0] for line in lines] == [
+    assert [line["message"].split("] ")[-1].split(" ")[0] for line in lines] == [
         "received",
+        "audited",
         "succeeded",
     ]
     for line in lines:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery, chain, chord, group, shared_task
+from celery import Celery, Task, chain, chord, group, shared_task
 from celery.app.backends import BACKEND_ALIASES
 from celery.exceptions import TaskRevokedError
 from django.contrib.auth.models import Group
@@ -49,7 +49,10 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-@shared_task(bind=True, max_retries=1, default_retry_delay=0)
+class LibraryTask(Task):  # type: ignore[type-arg]
+    """The base class of a library, which does not know this project."""
+
+
 @transaction.atomic
 def second_try(self: Any) -> int:
     Group.objects.create(name=f"try {self.request.retries}")
@@ -58,11 +61,22 @@ def second_try(self: Any) -> int:
     return 2
 
 
-@shared_task(bind=True)
 @transaction.atomic
 def another(self: Any) -> Any:
     add.delay(1)  # rolled back by the next line
     return self.replace(add.s(2, 3))
+
+
+def with_bases(run: Any, **options: Any) -> dict[Any, Any]:
+    """Tasks with the same function and other base classes, by their base classes."""
+    return {
+        base: shared_task(bind=True, base=base, name=f"{run.__name__}.{base}", **options)(run)
+        for base in (None, LibraryTask)
+    }
+
+
+RETRIED = with_bases(second_try, max_retries=1, default_retry_delay=0)
+REPLACED = with_bases(another)
 
 
 @pytest.fixture
@@ -270,12 +284,13 @@ class TestCommit:
             results = [it.get(timeout=TIMEOUT) for it in sums]
         assert results == [3, [0, 1, 2], 3, 3, 6]
 
+    @pytest.mark.parametrize("base", [None, LibraryTask])
     def test_retry_and_replace_outlive_the_transaction_that_they_roll_back(
-        self, app: Celery
+        self, app: Celery, base: Any
     ) -> None:
         with worker_thread(app):
-            assert second_try.apply_async().get(timeout=TIMEOUT) == 2
-            assert another.apply_async().get(timeout=TIMEOUT) == 5
+            assert RETRIED[base].apply_async().get(timeout=TIMEOUT) == 2
+            assert REPLACED[base].apply_async().get(timeout=TIMEOUT) == 5
         assert [group.name for group in Group.objects.filter(name__startswith="try")] == ["try 1"]
 
     def test_events_say_that_the_task_was_sent(self, app: Celery) -> None:

@@ -65,6 +65,19 @@ def test_a_push_to_a_busy_worker_does_not_close_its_connection(
         assert hearing.wait_for_messages() == ["hello"]
 
 
+def test_a_consumer_that_may_not_prefetch_takes_one_message(connection: Connection) -> None:
+    """`worker_disable_prefetch` replaces a method of the channel's QoS."""
+    hearing = OneByOneConsumer(connection, prefetch=4)
+    hearing.channel.qos.can_consume = lambda: not hearing.messages
+    for _ in range(4):
+        send(connection)
+    hearing.wait_for_messages()
+    for _ in range(4):
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=0.05)
+    assert len(hearing.messages) == 1
+
+
 def test_a_user_without_push_messages_looks_at_the_queues_and_stays_connected(
     broker_url: str, connection: Connection, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
+from kombu.exceptions import OperationalError
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from apps.pipeline.broker import queues
@@ -42,6 +43,39 @@ def test_a_queue_that_rabbitmq_deletes_is_no_quorum_queue(app: Celery, queue: Qu
     """RabbitMQ refuses it, and the worker could not start."""
     app.conf.task_queues = [queue]
     assert not app.amqp.queues[queue.name].queue_arguments
+
+
+@pytest.mark.parametrize(
+    ("given", "setting", "arguments"),
+    [
+        ({"x-max-priority": 10}, None, {"x-max-priority": 10}),
+        ({"x-max-priority": 10}, 5, {"x-max-priority": 10}),
+        (None, 5, {"x-max-priority": 5}),
+    ],
+)
+def test_a_queue_with_priorities_is_no_quorum_queue(
+    app: Celery, given: Any, setting: int | None, arguments: Any
+) -> None:
+    """RabbitMQ refuses it, and the worker could not start."""
+    app.conf.task_queues = [Queue("mail", queue_arguments=given)]
+    app.conf.task_queue_max_priority = setting
+    assert app.amqp.queues["mail"].queue_arguments == arguments
+    for name in ("celery", "a queue of a route"):
+        is_quorum = "x-queue-type" in (app.amqp.queues[name].queue_arguments or {})
+        assert is_quorum is queues.is_quorum(app) is (setting is None)
+
+
+def test_the_error_of_a_broker_with_several_urls_names_them(app: Celery) -> None:
+    urls = ["amqp://ada:secret@127.0.0.1:1//", "amqp://127.0.0.1:2//"]
+    app.conf.update(broker_url=urls, broker_transport_options={"max_retries": 0})
+    assert queues.is_quorum(app)
+    named = r"amqp://ada:\*\*@127.0.0.1:1//;amqp://127.0.0.1:2// did not accept shop.pay"
+
+    @app.task(name="shop.pay")
+    def pay() -> None: ...
+
+    with pytest.raises(OperationalError, match=named):
+        pay.delay()
 
 
 def test_every_consumer_of_a_broadcast_has_the_same_routing_key(app: Celery) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, group, states
+from celery.app.task import Context
 from celery.backends import redis as celery
 from celery.exceptions import BackendStoreError
 from celery.result import AsyncResult
@@ -135,6 +136,13 @@ class TestStoring:
         store(backend, states.SUCCESS, "x" * 1000)
         assert len(backend.client.get(backend.get_key_for_task("the-id"))) < 1000
         assert AsyncResult("the-id", app=live_app).get(timeout=WAIT_TIMEOUT) == "x" * 1000
+
+    @pytest.mark.parametrize("header", ["text", {"status": states.FAILURE}])
+    def test_a_header_with_the_name_meta_does_not_change_the_result(
+        self, live_app: Celery, backend: Any, header: object
+    ) -> None:
+        backend.store_result("the-id", "done", states.SUCCESS, request=Context(meta=header))
+        assert AsyncResult("the-id", app=live_app).get(timeout=WAIT_TIMEOUT) == "done"
 
     def test_a_result_that_is_too_large_is_refused(self, backend: Any) -> None:
         backend._MAX_STR_VALUE_SIZE = 10

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.conf import settings as project
+from django.test import override_settings
+
+from apps.pipeline.conf import read_settings_directly
 
 TIMEOUT = 60  # seconds
 PRODUCTION = {
@@ -88,6 +92,17 @@ def test_the_directory_of_the_project_can_have_any_name(copied: Path) -> None:
     assert printed(copied, program) == str(copied / "var" / "db.sqlite3")
 
 
+def test_defaults_that_are_added_later_survive_an_override() -> None:
+    app = Celery("later", set_as_current=False)
+    app.on_after_configure.connect(read_settings_directly)
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    assert app.conf.task_acks_late is True  # reads the settings
+    app.add_defaults(lambda: {"shop_currency": "EUR"})
+    with override_settings(CELERY_TASK_ACKS_LATE=False):
+        assert (app.conf.shop_currency, app.conf.task_acks_late) == ("EUR", False)
+    assert (app.conf.shop_currency, app.conf.task_acks_late) == ("EUR", True)
+
+
 WITHOUT_PACKAGES = """
 import json, sys
 sys.modules.update(dict.fromkeys(["opentelemetry", "sentry_sdk"]))
@@ -105,6 +120,51 @@ def test_production_starts_without_the_packages_of_an_answer_that_has_changed() 
     installed = printed(project.BASE_DIR, WITHOUT_PACKAGES, **variables)
     assert "apps.pipeline" in installed
     assert "apps.pipeline.traces" not in installed
+
+
+SECURITY = """
+import json
+from config.settings.production import *
+print(json.dumps([SECURE_HSTS_SECONDS, CSRF_TRUSTED_ORIGINS, DATABASES["default"]["CONN_MAX_AGE"]]))
+"""
+
+
+def test_settings_of_the_project_stay_in_production(copied: Path) -> None:
+    assert printed(copied, SECURITY, **PRODUCTION) == [2_592_000, [], 60]
+    with (copied / "config" / "settings" / "project.py").open("a") as file:
+        file.write('SECURE_HSTS_SECONDS = 9\nCSRF_TRUSTED_ORIGINS = ["https://a.example"]\n')
+        file.write('DATABASES["default"] |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": True}}\n')
+    assert printed(copied, SECURITY, **PRODUCTION) == [9, ["https://a.example"], 0]
+    variables = PRODUCTION | {"DJANGO_SECURE_HSTS_SECONDS": "7"}
+    assert printed(copied, SECURITY, **variables) == [7, ["https://a.example"], 0]
+
+
+TIMEOUTS = """
+import json
+from config.settings.production import DATABASES
+print(json.dumps(DATABASES["default"]["OPTIONS"]))
+"""
+
+
+def test_a_database_that_does_not_answer_is_an_error_soon(copied: Path) -> None:
+    url = "postgres://db.example/shop?connect_timeout=2"
+    options = printed(copied, TIMEOUTS, **PRODUCTION | {"DATABASE_URL": url})
+    assert options == {"connect_timeout": 2, "tcp_user_timeout": 10_000}
+
+
+NAME = """
+import json
+from config.settings.env import env
+print(json.dumps(env.str("SHOP")))
+"""
+
+
+def test_a_variable_of_the_environment_comes_before_a_file(copied: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shop"
+    file.write_text("from the file")
+    (copied / ".env").write_text(f"SHOP_FILE={file}\n")
+    assert printed(copied, NAME) == "from the file"
+    assert printed(copied, NAME, SHOP="from the environment") == "from the environment"
 
 
 STORAGES = """

@@ -1,15 +1,18 @@
-"""Retries of eager tasks, and the errors of tasks that cannot be sent."""
+"""The class of tasks: retries of eager tasks, and the errors of tasks that cannot be sent."""
 
 import logging
 from typing import Any
 
 import pytest
-from celery import Celery, shared_task
+from celery import Celery, Task, shared_task
 from celery.backends import asynchronous
+from celery.contrib.django.task import DjangoTask
 from django.contrib.auth.models import Group
 from kombu.exceptions import EncodeError
 
 from apps.pipeline.logs.corrections import ResultBackendReconnect
+from apps.pipeline.worker.task import Task as ProjectTask
+from config.celery import app as project_app
 
 
 @shared_task
@@ -28,6 +31,41 @@ def test_retries_of_an_eager_task_run_at_once(celery_app: Celery) -> None:
     assert fetch.delay(["error", "error", "done"]).get() == "done"
     with pytest.raises(ConnectionRefusedError):
         fetch.delay(["error", "error", "error"])
+
+
+def pay() -> None: ...
+
+
+class LibraryTask(Task):  # type: ignore[type-arg]
+    """The base class of a library, which does not know this project."""
+
+
+class Slow(LibraryTask):
+    name, default_retry_delay = "shop.slow", 7
+
+
+class TestBaseClass:
+    @pytest.fixture
+    def app(self) -> Any:
+        return Celery("bases", task_cls=project_app.task_cls, set_as_current=False)
+
+    @pytest.mark.parametrize(
+        ("base", "delay"),
+        [(None, 10), (Task, 10), (DjangoTask, 10), (LibraryTask, 10), (ProjectTask, 10), (Slow, 7)],
+    )
+    def test_every_task_has_the_class_of_the_project(self, app: Any, base: Any, delay: int) -> None:
+        task = app.task(base=base)(pay)
+        assert isinstance(task, ProjectTask)
+        assert isinstance(task, base or ProjectTask)
+        assert task.default_retry_delay == delay
+
+    def test_even_one_that_is_a_class(self, app: Any) -> None:
+        class Slower(Slow):
+            default_retry_delay = 8
+
+        task = app.register_task(Slower())
+        assert isinstance(task, ProjectTask)
+        assert task.default_retry_delay == 8
 
 
 class TestArguments:

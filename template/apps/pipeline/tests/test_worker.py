@@ -19,6 +19,7 @@ import pytest
 from billiard.connection import Connection as BilliardConnection
 from celery import Celery
 from celery.app.control import Inspect
+from celery.bootsteps import CLOSE, RUN  # type: ignore[attr-defined]
 from celery.concurrency import asynpool, prefork, solo
 from celery.signals import celeryd_after_setup
 from celery.worker import state
@@ -67,6 +68,7 @@ def parent_of(app: Celery) -> SimpleNamespace:
     """A consumer with the attributes that the heartbeat uses."""
     return SimpleNamespace(
         app=app,
+        controller=SimpleNamespace(blueprint=SimpleNamespace(state=RUN)),
         hostname="one@here",
         pool=SimpleNamespace(num_processes=2),
         task_consumer=SimpleNamespace(
@@ -139,6 +141,15 @@ class TestConsumes:
     def test_an_idle_worker_consumes(self, step: Heartbeat, live_app: Celery) -> None:
         step.received_at -= 1000
         assert step._consumes(parent_of(live_app))
+
+    def test_a_worker_that_stops_waits_for_its_last_tasks(
+        self, step: Heartbeat, live_app: Celery
+    ) -> None:
+        parent = parent_of(live_app)
+        step.loop_ran_at -= 1000
+        assert not step._consumes(parent)
+        parent.controller.blueprint.state = CLOSE
+        assert step._consumes(parent)
 
     def test_a_worker_whose_event_loop_hangs_does_not_consume(
         self, step: Heartbeat, live_app: Celery
@@ -409,7 +420,7 @@ class TestUnknownTask:
         monkeypatch.setattr(unusable, "UNKNOWN_PAUSE", 10)  # RabbitMQ delays by whole seconds
         monkeypatch.setattr(Producer, "publish", Mock(side_effect=OperationalError("full")))
         consumer.on_unknown_task(None, message, KeyError())
-        for pause in [*consumer.pauses]:
+        for pause, _ in [*consumer.pauses]:
             pause()
 
     def test_it_does_not_block_known_tasks(self, live_worker: Celery) -> None:
@@ -509,7 +520,8 @@ def test_unstarted_tasks_return_to_the_queue_when_the_connection_is_lost(
         timer = Timer()
         pause = timer.call_after(1000, print, (paused.message, 1))
         consumer.__dict__ |= {"controller": None, "task_buckets": buckets, "timer": timer}
-        consumer.__dict__ |= {"pool": object.__new__(prefork.TaskPool), "pauses": [pause]}
+        consumer.__dict__ |= {"pool": object.__new__(prefork.TaskPool)}
+        consumer.pauses = [(pause, paused.message)]
         consumer.on_close()
         assert pause.canceled
         with live_app.connection_for_read() as another:
@@ -586,6 +598,27 @@ def test_the_message_of_a_task_that_celery_cancels_returns(
         consumer.on_connection_error_after_connected(ConnectionResetError())
     assert request.cancel.called
     assert [*unacked.to_return] == [request.message.delivery_tag]
+
+
+def test_a_pool_that_cannot_end_a_task_returns_its_message(
+    live_app: Celery, waiting: Callable[..., Any]
+) -> None:
+    request = waiting(SimpleNamespace(delivery_tag="a", requeue=Mock()))
+    request.task, request.acknowledged = SimpleNamespace(acks_late=True), False
+    state.active_requests.add(request)
+    Closing(live_app, solo.TaskPool()).consumer.cancel_active_requests()
+    request.message.requeue.assert_called_once_with()
+    assert request.acknowledged  # so the end of the task does not acknowledge it
+
+
+@pytest.mark.parametrize(("scaler", "most"), [(None, 1), (SimpleNamespace(max_concurrency=4), 4)])
+def test_a_pool_that_grows_may_take_messages_for_all_its_processes(
+    live_app: Celery, scaler: Any, most: int
+) -> None:
+    consumer = Closing(live_app, SimpleNamespace(num_processes=1)).consumer
+    consumer.controller = SimpleNamespace(autoscaler=scaler)
+    consumer.prefetch_multiplier = 1
+    assert consumer.max_prefetch_count == most
 
 
 def lose_connection(client: "Redis") -> None:

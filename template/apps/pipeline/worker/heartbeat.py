@@ -47,6 +47,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self.fixed_prefetch = 0  # the number of messages, if the broker does not change it
         heartbeat.delete("worker", node=self.node)  # deletes the file of a killed worker
         self.thread: threading.Thread | None = None
+        self.timer: Any = None
         parent.on_received = self._on_received
 
     def start(self, parent: Any) -> None:
@@ -61,7 +62,8 @@ class Heartbeat(bootsteps.StartStopStep):
             self.watchdog.start()
 
     def stop(self, parent: Any) -> None:
-        self.timer.cancel()
+        if self.timer:
+            self.timer.cancel()
 
     def shutdown(self, parent: Any) -> None:
         self.ended.set()
@@ -98,7 +100,9 @@ class Heartbeat(bootsteps.StartStopStep):
                 consumers.record(parent.app, parent.hostname, queues, TIMEOUTS)
 
     def _consumes(self, parent: Any) -> bool:
-        """Whether the worker consumes, or cannot because the broker does not answer."""
+        """Whether the worker consumes, or cannot because it stops or the broker does not answer."""
+        if parent.controller.blueprint.state != bootsteps.RUN:  # type: ignore[attr-defined]
+            return True  # it waits for its last tasks
         now = time.monotonic()
         waiting = waiting_messages(parent)
         if waiting is None:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from billiard import active_children
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import state
 from kombu.utils.imports import symbol_by_name
 
@@ -52,6 +52,8 @@ class SoftShutdown(bootsteps.StartStopStep):
             self._stop(*args)
             return
         self.stopping_since = time.monotonic()
+        about = {"sig": "SIGTERM", "how": "Warm", "exitcode": 0}
+        signals.worker_shutting_down.send(sender=self.parent.hostname, **about)
         limit = self.conf.worker_soft_shutdown_timeout + self._last_receive() + self.POLL_INTERVAL
         signal.setitimer(signal.ITIMER_REAL, limit)  # in case the loop does not run
 

@@ -3,6 +3,9 @@
 import logging
 from typing import Any
 
+from celery import signals
+from celery.app.task import Context
+from celery.exceptions import NotRegistered
 from celery.worker import consumer
 from django.apps import apps
 from kombu import Message
@@ -30,7 +33,7 @@ class UnusableMixin(consumer.Consumer):
 
     connection_errors: tuple[type[Exception], ...]
     qos: Any
-    pauses: list[Any]  # entries of the timer
+    pauses: list[tuple[Any, Message]]  # entries of the timer
 
     def on_unknown_task(self, body: Any, message: Message, exc: BaseException) -> None:
         headers: dict[str, Any] = message.headers
@@ -48,7 +51,7 @@ class UnusableMixin(consumer.Consumer):
         self.qos.increment_eventually()  # the message must not reduce the prefetch limit
         arguments = (message, offers)
         pause = self.timer.call_after(UNKNOWN_PAUSE, self._offer_after_pause, arguments)
-        self.pauses.append(pause)
+        self.pauses.append((pause, message))
 
     def _offer_after_pause(self, message: Message, offers: int) -> None:
         del self.pauses[0]  # they end in the order in which they began
@@ -59,16 +62,28 @@ class UnusableMixin(consumer.Consumer):
 
     def _offer_again(self, message: Message, offers: int) -> None:
         is_last = offers >= UNKNOWN_OFFERS
-        if is_last and self._keep("UNKNOWN", message, "No worker knows this task."):
-            message.ack()
-            return
+        if not (is_last and self._keep("UNKNOWN", message, "No worker knows this task.")):
+            try:
+                self._send_again(message, offers)
+            except OperationalError as error:
+                logger.warning("Returning a message, because it cannot be sent again: %s", error)
+                self.return_to_queue(message)
+                return
+        message.ack()
+        if is_last:
+            self._fail_unknown(message)
+
+    def _fail_unknown(self, message: Message) -> None:
+        """Store the result and send the signal, as Celery does for an unknown task."""
+        headers, properties = message.headers, message.properties
+        name, error = headers["task"], NotRegistered(headers["task"])
+        request = Context(headers, errbacks=None, chord=None, reply_to=properties.get("reply_to"))
         try:
-            self._send_again(message, offers)
-        except OperationalError as error:
-            logger.warning("Returning a message, because it cannot be sent again: %s", error)
-            self.return_to_queue(message)
-        else:
-            message.ack()
+            self.app.backend.mark_as_failure(headers["id"], error, request=request)
+        except Exception as reason:  # different result backends raise different errors
+            logger.warning("The result of the unknown task %s was not stored: %s", name, reason)
+        about = {"message": message, "exc": error, "name": name, "id": headers["id"]}
+        signals.task_unknown.send(sender=self, **about)
 
     def return_to_queue(self, message: Message) -> None:
         """Return a message now, or when the broker answers again."""

@@ -104,7 +104,9 @@ class PollingMixin:
             commands = [["BLPOP", self.full_name(wake), self.sleep_time]]
         else:
             self.repeat_unanswered()
-            room = min(self.qos.can_consume_max_estimate() or 1, MAX_MESSAGES)
+            # Celery replaces this method for `worker_disable_prefetch`, and not the estimate.
+            room = 1 if "can_consume" in vars(self.qos) else self.qos.can_consume_max_estimate()
+            room = min(room or 1, MAX_MESSAGES)
             self.offered = {str(uuid4()) for _ in range(room)}
             flags = "".join("0" if queue in self.unrecorded else "1" for queue in queues)
             commands = [["CLIENT", "TRACKING", "OFF"]] if self.tracks else []
@@ -117,6 +119,8 @@ class PollingMixin:
     def check_queues_again(self: Any) -> None:
         """Look at the queues again after `brpop_timeout`, because push messages can be lost."""
         self.repeat_failed()
+        if self.phase == self.WATCHING and not self.qos.can_consume():
+            self._brpop_sent_at = None  # else kombu warns that Redis did not reply to a command
         waited = time.monotonic() - (self._brpop_sent_at or 0)
         if self.phase == self.WATCHING and waited > self.brpop_timeout and self.qos.can_consume():
             self._brpop_start()

@@ -16,6 +16,9 @@ from celery.exceptions import BackendStoreError
 
 from apps.pipeline.broker.redis import scripts
 
+# The key in `meta` that stores the arguments of a Django task: KEY in django_tasks/running.py.
+CALL = "django_task"
+
 # Seconds between two reads of the results that a client waits for, because messages can be lost.
 READ_INTERVAL = 1
 
@@ -78,7 +81,9 @@ class ResultMixin:
     ) -> Any:
         """Store the result of a task, unless a success is stored already."""
         meta = self._get_result_meta(result, state, traceback, request)
-        meta |= getattr(request, "meta", None) or {}  # as django-celery-results does
+        extra = getattr(request, "meta", None)  # as in django-celery-results, or any header `meta`
+        if isinstance(extra, dict) and CALL in extra:
+            meta[CALL] = extra[CALL]
         value = self.encode(meta | {"task_id": task_id})
         if len(value) > self._MAX_STR_VALUE_SIZE:
             words = "value too large for Redis backend"
