@@ -2,16 +2,9 @@
 
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.app.backends import BACKEND_ALIASES
 from celery.app.task import Task
-from celery.signals import (
-    after_setup_logger,
-    after_setup_task_logger,
-    celeryd_after_setup,
-    import_modules,
-    task_prerun,
-)
 from kombu.transport import TRANSPORT_ALIASES
 
 from apps.pipeline.conf import read_settings_directly
@@ -57,14 +50,14 @@ def install(app: Celery) -> None:
     # For all tasks, even those with a base class from a library.
     Task.bind = classmethod(bind)  # type: ignore[assignment,method-assign]
     Task.Request = "apps.pipeline.worker.request:Request"
-    after_setup_logger.connect(corrections.keep_log_level)
-    after_setup_task_logger.connect(corrections.use_logging)
-    task_prerun.connect(on_start)
-    celeryd_after_setup.connect(freeze)
+    signals.after_setup_logger.connect(corrections.keep_log_level)
+    signals.after_setup_task_logger.connect(corrections.use_logging)
+    signals.task_prerun.connect(on_start)
+    signals.celeryd_after_setup.connect(freeze)
     app.steps["worker"].update(WORKER_STEPS)
     app.steps["consumer"].update(CONSUMER_STEPS)
     app.on_after_configure.connect(read_settings_directly)
-    import_modules.connect(check_configuration, sender=app)
+    signals.import_modules.connect(check_configuration, sender=app)
 
 
 celerys_bind: Any = vars(Task)["bind"].__func__

@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.utils import translation
 from django.utils.module_loading import import_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
@@ -34,11 +35,12 @@ CONTENT_SECURITY_POLICY = (
 
 
 def _page(view: View) -> View:
-    """Make a view of the page: GET and POST with a CSRF token, no cache, a strict policy."""
+    """Make a view of the page: in English, with a CSRF token, a strict policy and no cache."""
 
     @wraps(view)
     def with_policy(request: HttpRequest) -> HttpResponseBase:
-        response = view(request)
+        with translation.override("en"):  # its own words have no translations
+            response = view(request)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         return response
 

@@ -18,7 +18,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import Resolver404, path, resolve
-from django.utils import timezone
+from django.utils import timezone, translation
 from pytest_django import Settings
 
 from apps.pipeline.broker.embedded import free_port
@@ -191,6 +191,13 @@ def row() -> Any:
     row = PeriodicTask.objects.filter(headers__contains=MARK, enabled=True)[0]
     PeriodicTask.objects.filter(pk=row.pk).update(last_run_at=timezone.now(), total_run_count=7)
     return row
+
+
+def test_the_page_is_in_english_in_every_language(row: Any, client: Client) -> None:
+    two_hours_ago = timezone.now() - timedelta(hours=2)
+    type(row).objects.filter(pk=row.pk).update(last_run_at=two_hours_ago)
+    with translation.override("de"):
+        assert "2\xa0hours ago" in client.get("/").content.decode()
 
 
 class TestSwitch:
