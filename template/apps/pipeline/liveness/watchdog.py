@@ -8,6 +8,8 @@ import traceback
 
 logger = logging.getLogger(__name__)
 
+LOG_TIME = 5  # seconds for the last lines of the log
+
 
 class Watchdog:
     """A thread that ends the process if `reset` is not called for `limit` seconds.
@@ -40,6 +42,8 @@ class Watchdog:
         while not self._stopped.wait(pause):
             self._since_reset += pause
             if self._since_reset > self.limit:
+                # A process that hangs while it logs a line has the lock of the handler.
+                threading.Timer(LOG_TIME, os._exit, (1,)).start()
                 logger.critical("%s hung for %.0f s: ending it", self.name, self.limit)
                 frame = sys._current_frames().get(threading.main_thread().ident or 0)
                 logger.error("The main thread:\n%s", "".join(traceback.format_stack(frame)))

@@ -965,6 +965,23 @@ def test_the_watchdog_ends_a_process_that_hangs_and_logs_its_stack() -> None:
     assert "in <module>" in done.stderr
 
 
+HANGS_IN_THE_LOG = """
+import logging, time
+from apps.pipeline.liveness import watchdog
+logging.basicConfig()
+watchdog.LOG_TIME = 0.1
+watchdog.Watchdog("beat", limit=0.2).start()
+with logging.getLogger().handlers[0].lock:
+    time.sleep(600)
+"""
+
+
+def test_the_watchdog_ends_a_process_that_hangs_in_the_log() -> None:
+    command = [sys.executable, "-c", HANGS_IN_THE_LOG]
+    done = subprocess.run(command, capture_output=True, timeout=WAIT_TIMEOUT, check=False)
+    assert done.returncode == 1
+
+
 STOPPED = """
 import os, signal, sys
 from datetime import timedelta
