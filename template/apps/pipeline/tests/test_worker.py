@@ -1,6 +1,7 @@
 import gc
 import os
 import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -21,7 +22,7 @@ from celery import Celery
 from celery.app.control import Inspect
 from celery.bootsteps import CLOSE, RUN  # type: ignore[attr-defined]
 from celery.concurrency import asynpool, prefork, solo
-from celery.signals import celeryd_after_setup
+from celery.signals import celeryd_after_setup, worker_shutting_down
 from celery.worker import state
 from celery.worker.consumer.mingle import Mingle
 from kombu import Connection, Exchange, Producer, Queue
@@ -358,6 +359,16 @@ class TestUnknownTask:
         assert message.headers["id"] == "the-id"
         assert message.headers["offers"] == 3
         assert message.payload[0] == ["order", 7]
+
+    def test_one_without_an_id_is_kept_too(
+        self, live_worker: Celery, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with live_worker.producer_or_acquire() as producer:
+            queue = live_worker.conf.task_default_queue
+            producer.publish("[[], {}, {}]", headers={"task": "shop.gone"}, routing_key=queue)
+        assert self.kept(live_worker).headers["task"] == "shop.gone"
+        assert ping.delay().get(timeout=WAIT_TIMEOUT) == "pong"  # the worker continues
+        assert not [one.getMessage() for one in caplog.records if one.exc_info]
 
     def test_a_compressed_one_can_be_read_when_it_returns(self, live_worker: Celery) -> None:
         live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], compression="gzip")
@@ -782,6 +793,24 @@ step._stop(signal.SIGTERM, None)
     )
     assert done.returncode == 1
     assert "in hang" in done.stderr
+
+
+def test_a_worker_says_at_once_that_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def handle(how: str, **kwargs: Any) -> None:
+        told.append(how)
+
+    step: Any = object.__new__(SoftShutdown)
+    step.polled_at, step.parent = time.monotonic(), SimpleNamespace(hostname="one@here")
+    step.conf = SimpleNamespace(worker_soft_shutdown_timeout=20, broker_transport_options={})
+    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+    worker_shutting_down.connect(handle)
+    try:
+        step._on_sigterm(signal.SIGTERM, None)
+    finally:
+        worker_shutting_down.disconnect(handle)
+    assert told == ["Warm"]
 
 
 def test_only_the_main_thread_stops_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,13 +76,16 @@ class UnusableMixin(consumer.Consumer):
     def _fail_unknown(self, message: Message) -> None:
         """Store the result and send the signal, as Celery does for an unknown task."""
         headers, properties = message.headers, message.properties
-        name, error = headers["task"], NotRegistered(headers["task"])
+        name, task_id = headers.get("task"), headers.get("id")
+        if not (name and task_id):
+            return
+        error = NotRegistered(name)
         request = Context(headers, errbacks=None, chord=None, reply_to=properties.get("reply_to"))
         try:
-            self.app.backend.mark_as_failure(headers["id"], error, request=request)
+            self.app.backend.mark_as_failure(task_id, error, request=request)
         except Exception as reason:  # different result backends raise different errors
             logger.warning("The result of the unknown task %s was not stored: %s", name, reason)
-        about = {"message": message, "exc": error, "name": name, "id": headers["id"]}
+        about = {"message": message, "exc": error, "name": name, "id": task_id}
         signals.task_unknown.send(sender=self, **about)
 
     def return_to_queue(self, message: Message) -> None:
