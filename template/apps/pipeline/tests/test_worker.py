@@ -368,7 +368,7 @@ class TestUnknownTask:
             producer.publish("[[], {}, {}]", headers={"task": "shop.gone"}, routing_key=queue)
         assert self.kept(live_worker).headers["task"] == "shop.gone"
         assert ping.delay().get(timeout=WAIT_TIMEOUT) == "pong"  # the worker continues
-        assert not [one.getMessage() for one in caplog.records if one.exc_info]
+        assert "Connection to broker lost" not in caplog.text
 
     def test_a_compressed_one_can_be_read_when_it_returns(self, live_worker: Celery) -> None:
         live_worker.send_task("shop.tasks.not_here_yet", args=["order", 7], compression="gzip")
