@@ -150,9 +150,15 @@ def test_a_changed_project_equals_a_new_copy(template: Path, tmp_path: Path) -> 
         git(fresh, "init", "--quiet")
         switched, wanted = files(project), files(fresh)
         assert switched.keys() >= wanted.keys(), (before, other, there)
-        # Files of the first copy stay, and the answers file lists them. The README is the user's.
+        # Files of the first copy stay, with the packages that they import, and the answers file
+        # lists them. The README is the user's.
         stays = switched.keys() - wanted.keys()
         assert all(name.startswith(OPTIONAL) for name in stays), stays
+        packages = [switched.pop("pyproject.toml"), wanted.pop("pyproject.toml")]
+        more, fewer = (set(text.splitlines()) for text in packages)
+        assert not fewer - more
+        imported = {b'    "prometheus-client~=0.26",': "apps/pipeline/metrics/__init__.py"}
+        assert {imported[line] for line in more - fewer} <= stays
         changed = {name for name in wanted if switched[name] != wanted[name]}
         assert changed <= {"README.md", ".copier-answers.yml"}
         assert (project / ".env").read_bytes() == secret
