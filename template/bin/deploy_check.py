@@ -32,12 +32,11 @@ def missing_secrets(compose: str) -> tuple[list[str], dict[str, str]]:
         path = directory / name
         if not os.access(directory, os.X_OK) and directory.exists():
             missing.append(f"You cannot read {path}: run this as root, or as the user 1000.")
-            continue
-        if not path.is_file() or path.stat().st_size == 0:
+        elif not path.is_file() or path.stat().st_size == 0:
             described = re.search(rf"^# *{name}  *(.*)$", compose, re.MULTILINE)
             missing.append(f"Create the file {path}: {described[1] if described else ''}")
-            continue
-        found[f"{name.upper()}_FILE"] = str(path)
+        else:
+            found[f"{name.upper()}_FILE"] = str(path)
     return missing, found
 
 

@@ -47,10 +47,10 @@ class Queues(amqp.Queues):
             queue.routing_key = queue.routing_key or queue.exchange.name
         arguments = queue.queue_arguments or {}
         is_kept = queue.durable and not (queue.auto_delete or queue.exclusive)
-        # Celery's setting for undeclared queues. RabbitMQ refuses it for queues that it deletes.
         if self.max_priority is not None or "x-max-priority" in arguments:
-            arguments = {key: value for key, value in arguments.items() if value != "quorum"}
-            queue.queue_arguments = arguments  # RabbitMQ refuses the two together
+            arguments = {key: value for key, value in arguments.items() if key != "x-queue-type"}
+            queue.queue_arguments = arguments  # RabbitMQ refuses priorities for quorum queues
+        # Celery's setting for undeclared queues. RabbitMQ refuses it for queues that it deletes.
         elif self.create_missing_queue_type == "quorum" and is_kept:
             arguments = {"x-queue-type": "quorum"} | arguments
         if arguments.get("x-queue-type") == "quorum":

@@ -3,13 +3,14 @@
 from celery import current_app
 from kombu.utils.url import url_to_parts
 
+from apps.pipeline.broker.errors import listed
+
 AMQP = ("amqp", "amqps", "pyamqp")
 REDIS = ("redis", "rediss", "redis+socket", "sentinel")
 
 
 def broker_urls() -> list[str]:
-    urls = current_app.conf.broker_url or ""
-    return urls.split(";") if isinstance(urls, str) else list(urls)
+    return listed(current_app.conf.broker_url or "")
 
 
 def scheme(url: str) -> str:

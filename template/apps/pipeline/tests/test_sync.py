@@ -444,9 +444,18 @@ class TestCommand:
         with pytest.raises(CommandError, match=r"Stop it first\. Nothing was removed"):
             self.run("--drop")
         monkeypatch.setattr(f"{COMMAND}.leader", lambda: Part("leader", False, "no Beat leads"))
-        assert self.run("--drop") == "Schedule removed: Restock\n"
+        for command in (["--drop", "--dry-run"], ["--drop"]):
+            assert self.run(*command) == "Schedule removed: Restock\n"
         assert self.run("--drop") == "Nothing to remove.\n"
         assert names() == {"Restock too"}
+
+    def test_without_the_tables_a_dry_run_of_drop_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(f"{COMMAND}.leader", lambda: None)
+        monkeypatch.setattr(f"{COMMAND}.apps", SimpleNamespace(is_installed=lambda _: False))
+        with pytest.raises(CommandError, match="no dry run of --drop"):
+            self.run("--drop", "--dry-run")
 
 
 class TestMigrate:

@@ -49,6 +49,8 @@ def write_or_drop(*, drop: bool, dry_run: bool) -> list[str]:
         from apps.pipeline.beat.sync import sync
 
         return sync(drop=drop, dry_run=dry_run)
+    if dry_run:
+        raise CommandError("This scheduler has no dry run of --drop. Nothing was removed.")
     app = app_or_default()
     scheduler = symbol_by_name(app.conf.beat_scheduler)(app, lazy=True)
     changes: list[str] = scheduler.drop_declared()
