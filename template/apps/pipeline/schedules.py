@@ -104,10 +104,11 @@ def import_tasks() -> None:
 
 def unknown_task(path: Any) -> str | None:
     """The error if no task is registered under this path, with similar names; else None."""
-    import_tasks()
     if not isinstance(path, str):
         name = getattr(path, "name", "apps.shop.tasks.pack")
         return f"`task` must be the path of a task, as a string: {name!r}, for example."
+    if path not in current_app.tasks:
+        import_tasks()
     if path in current_app.tasks:
         return None
     near = get_close_matches(path, current_app.tasks.keys())
