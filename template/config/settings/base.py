@@ -135,7 +135,7 @@ STORAGES: dict[str, Any] = {
 
 # Logs, to standard error. See docs/logs.md.
 
-LOG_LEVEL = env.str("LOG_LEVEL", "")  # if it is not set, the commands of worker and Beat decide
+LOG_LEVEL = env.str("LOG_LEVEL", "").upper()  # if not set, the commands of worker and Beat decide
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -172,5 +172,5 @@ LOGGING: dict[str, Any] = {
             "level": "ERROR",
         },
     },
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL or "INFO"},
 }

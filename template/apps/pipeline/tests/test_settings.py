@@ -92,6 +92,13 @@ def test_the_directory_of_the_project_can_have_any_name(copied: Path) -> None:
     assert printed(copied, program) == str(copied / "var" / "db.sqlite3")
 
 
+def test_a_log_level_can_be_lower_case_or_empty(copied: Path) -> None:
+    program = "import json, config.settings.base as base\n"
+    program += "print(json.dumps(base.LOGGING['root']['level']))"
+    levels = [printed(copied, program, LOG_LEVEL=level) for level in ("debug", "")]
+    assert levels == ["DEBUG", "INFO"]
+
+
 def test_defaults_that_are_added_later_survive_an_override() -> None:
     app = Celery("later", set_as_current=False)
     app.on_after_configure.connect(read_settings_directly)
