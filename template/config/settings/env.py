@@ -44,6 +44,7 @@ def database(name: str, default: str = "") -> DBConfig:
         config: DBConfig = env.dj_db_url(name, default)
     except EnvError as error:
         sys.exit(f"{error} Write postgres://name:password@host:5432/name, for example.")
+    config.pop("CONN_MAX_AGE", None)  # so that production knows whether `project` has set it
     return config
 
 

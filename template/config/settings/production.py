@@ -27,8 +27,8 @@ default["CONN_HEALTH_CHECKS"] = True
 if default["ENGINE"].endswith(".postgresql"):  # a server that does not answer is an error soon
     timeouts = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
     default["OPTIONS"] = timeouts | default.get("OPTIONS", {})
-if default.get("CONN_MAX_AGE") == 0 and "pool" not in default.get("OPTIONS", {}):
-    default["CONN_MAX_AGE"] = 60
+if "pool" not in default.get("OPTIONS", {}):
+    default.setdefault("CONN_MAX_AGE", 60)
 
 # The reverse proxy terminates TLS. It has to set this header, and drop the header of a client.
 # What `project` sets stays, if no variable sets it.

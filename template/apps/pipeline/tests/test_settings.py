@@ -132,15 +132,18 @@ def test_production_starts_without_the_packages_of_an_answer_that_has_changed() 
 SECURITY = """
 import json
 from config.settings.production import *
-print(json.dumps([SECURE_HSTS_SECONDS, CSRF_TRUSTED_ORIGINS, DATABASES["default"]["CONN_MAX_AGE"]]))
+age = DATABASES["default"].get("CONN_MAX_AGE")
+print(json.dumps([SECURE_HSTS_SECONDS, CSRF_TRUSTED_ORIGINS, age]))
 """
 
 
 def test_settings_of_the_project_stay_in_production(copied: Path) -> None:
     assert printed(copied, SECURITY, **PRODUCTION) == [2_592_000, [], 60]
+    pool = PRODUCTION | {"DATABASE_URL": "postgres://db.example/shop?pool=true"}
+    assert printed(copied, SECURITY, **pool) == [2_592_000, [], None]
     with (copied / "config" / "settings" / "project.py").open("a") as file:
         file.write('SECURE_HSTS_SECONDS = 9\nCSRF_TRUSTED_ORIGINS = ["https://a.example"]\n')
-        file.write('DATABASES["default"] |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": True}}\n')
+        file.write('DATABASES["default"]["CONN_MAX_AGE"] = 0\n')
     assert printed(copied, SECURITY, **PRODUCTION) == [9, ["https://a.example"], 0]
     variables = PRODUCTION | {"DJANGO_SECURE_HSTS_SECONDS": "7"}
     assert printed(copied, SECURITY, **variables) == [7, ["https://a.example"], 0]
