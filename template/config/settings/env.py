@@ -33,8 +33,8 @@ env.read_env(BASE_DIR / ".env", recurse=False)
 env.read_env(BASE_DIR / "var" / "dev.env", recurse=False)
 env.read_env(Path(__file__).with_name("defaults.env"), recurse=False)
 # boto3, OpenTelemetry and OpenSSL read these variables only from the environment.
-for name, value in dotenv_values(BASE_DIR / ".env").items():
-    if value and name.startswith(("AWS_", "OTEL_", "SSL_CERT_")):
+for name in dotenv_values(BASE_DIR / ".env"):
+    if name.startswith(("AWS_", "OTEL_", "SSL_CERT_")) and (value := env.str(name, "")):
         os.environ.setdefault(name, value)
 
 

@@ -78,8 +78,11 @@ class TestVariablesOfLibraries:
         }
 
     def test_the_environment_wins(self, copied: Path) -> None:
-        found = self.exported(copied, "AWS_REGION=eu-1\n", AWS_REGION="eu-2")
-        assert found == {"AWS_REGION": "eu-2"}
+        (key := copied / "key").write_text("from a file")
+        lines = "AWS_REGION=eu-1\nAWS_SECRET_ACCESS_KEY=old\n"
+        variables = {"AWS_REGION": "eu-2", "AWS_SECRET_ACCESS_KEY_FILE": str(key)}
+        found = self.exported(copied, lines, **variables)
+        assert found == {"AWS_REGION": "eu-2", "AWS_SECRET_ACCESS_KEY": "from a file"}
 
     def test_others_and_empty_values_are_not_exported(self, copied: Path) -> None:
         lines = "DJANGO_SECRET_KEY=secret\nMY_AWS_KEY=secret\nAWS_PROFILE=\nOTEL_LOG_LEVEL\n"
