@@ -24,10 +24,11 @@ if not env.str("DATABASE_URL", ""):
     sys.exit("DATABASE_URL is not set: set it as in .env.example.")
 default = DATABASES["default"]
 default["CONN_HEALTH_CHECKS"] = True
-if default["ENGINE"].endswith(".postgresql"):  # a server that does not answer is an error soon
-    timeouts = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
-    default["OPTIONS"] = timeouts | default.get("OPTIONS", {})
-if "pool" not in default.get("OPTIONS", {}):
+timeouts = {"mysql": {"connect_timeout": 5}}  # a server that does not answer is an error soon
+timeouts["postgresql"] = timeouts["mysql"] | {"tcp_user_timeout": 10_000}
+options = timeouts.get(default["ENGINE"].rpartition(".")[2], {}) | default.get("OPTIONS", {})
+default["OPTIONS"] = options
+if "pool" not in options:
     default.setdefault("CONN_MAX_AGE", 60)
 
 # The reverse proxy terminates TLS. It has to set this header, and drop the header of a client.

@@ -4,6 +4,7 @@ import json
 import os
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
@@ -159,10 +160,27 @@ print(json.dumps(DATABASES["default"]["OPTIONS"]))
 """
 
 
+def test_each_database_server_has_timeouts(copied: Path) -> None:
+    found = [
+        printed(copied, TIMEOUTS, **PRODUCTION | {"DATABASE_URL": f"{kind}://db.example/shop"})
+        for kind in ("postgres", "mysql")
+    ]
+    assert found == [{"connect_timeout": 5, "tcp_user_timeout": 10_000}, {"connect_timeout": 5}]
+
+
+READY = """
+import json, django
+django.setup()
+from apps.pipeline.status.parts import database
+print(json.dumps(database().words))
+"""
+
+
 def test_a_database_that_does_not_answer_is_an_error_soon(copied: Path) -> None:
-    url = "postgres://db.example/shop?connect_timeout=2"
-    options = printed(copied, TIMEOUTS, **PRODUCTION | {"DATABASE_URL": url})
-    assert options == {"connect_timeout": 2, "tcp_user_timeout": 10_000}
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"postgres://127.0.0.1:{mute.getsockname()[1]}/shop?connect_timeout=2"
+        words = printed(copied, READY, **PRODUCTION | {"DATABASE_URL": url})
+    assert "does not answer: connection timeout expired" in words
 
 
 NAME = """
