@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import current_app, states
 from django.apps import apps
+from django.db.models.functions import Left
 
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.trace import Step, Trace, traced
@@ -153,16 +154,19 @@ def _rows(database: Part) -> list[Any]:
         return []
     from django_celery_results.models import TaskResult
 
-    return [*TaskResult.objects.order_by("-date_done")[:SHOWN]]
+    # They can be long, so the database cuts them.
+    texts = ("result", "task_args", "task_kwargs", "traceback")
+    rows = TaskResult.objects.defer("meta", *texts).order_by("-date_done")[:SHOWN]
+    return [*rows.annotate(**{f"shown_{name}": Left(name, TEXT) for name in texts})]
 
 
 def _stored(row: Any) -> Recent:
     details = {
-        "arguments": row.task_args,
-        LABELS["keywords"]: row.task_kwargs,
+        "arguments": row.shown_task_args,
+        LABELS["keywords"]: row.shown_task_kwargs,
         "worker": row.worker,
         "schedule": row.periodic_task_name,
-        "traceback": row.traceback,
+        "traceback": row.shown_traceback,
     }
     return Recent(
         row.task_id,
@@ -170,6 +174,6 @@ def _stored(row: Any) -> Recent:
         {states.SUCCESS: True, states.FAILURE: False}.get(row.status),
         {states.SUCCESS: "succeeded", states.FAILURE: "failed"}.get(row.status, row.status.lower()),
         row.date_done,
-        str(row.result)[:TEXT],
-        details=tuple((name, str(text)[:TEXT]) for name, text in details.items() if text),
+        str(row.shown_result),
+        details=tuple((name, text) for name, text in details.items() if text),
     )

@@ -23,7 +23,7 @@ from pytest_django import Settings
 
 from apps.pipeline.broker.embedded import free_port
 from apps.pipeline.liveness import heartbeat
-from apps.pipeline.status import failed, page, parts, schedules, workers
+from apps.pipeline.status import failed, page, parts, schedules, tasks, workers
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.schedules import scheduled
 from apps.pipeline.status.snapshot import snapshot
@@ -448,13 +448,19 @@ def test_stored_results_are_listed_with_their_errors(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(current_app.conf, "result_backend", "django-db")
     TaskResult.objects.create(
-        task_id="abc", task_name="<script>", status="FAILURE", result="boom", traceback="line 1"
+        task_id="abc",
+        task_name="<script>",
+        status="FAILURE",
+        result="boom",
+        traceback="line " * 999,
     )
     shown = staff("view_taskresult").get("/staff/").content.decode()
     assert "&lt;script&gt;" in shown
     assert "<dt>Error</dt><dd>boom</dd>" in shown
-    assert ">line 1</pre>" in shown
+    assert f">{'line ' * 600}</pre>" in shown
     assert "<button" not in shown
+    [row] = tasks._rows(Part("database", True, ""))
+    assert {"result", "task_args", "traceback"} <= row.get_deferred_fields()  # not read whole
 
 
 @pytest.mark.skipif(not failed.are_kept(), reason="failed tasks are not kept")
