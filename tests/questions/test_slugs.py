@@ -106,10 +106,16 @@ def test_a_good_slug_is_accepted(slug: str) -> None:
         ("apps", "folder"),
         ("tests", "folder"),
         ("docs", "folder"),
+        ("default", "namespace"),
+        ("kube-system", "namespace"),
     ],
 )  # fmt: skip
 def test_a_slug_that_cannot_work_is_refused(slug: str, about: str) -> None:
     refused("project_slug", slug, about)
+
+
+def test_a_project_with_the_name_of_a_namespace_keeps_it_in_an_update() -> None:
+    assert not refusal("project_slug", "default", parts_now="[]")
 
 
 def test_keywords_and_modules_of_the_standard_library_are_refused() -> None:
