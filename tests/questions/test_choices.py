@@ -3,7 +3,7 @@
 import pytest
 
 from support.projects import BROKERS
-from support.questionnaire import Ask, refused
+from support.questionnaire import Ask, refused, says_what_to_write
 from support.rendering import recorded
 
 
@@ -61,3 +61,17 @@ def test_monitoring_takes_any_number_of_choices(ask: Ask) -> None:
     everything = ["flower", "opentelemetry", "prometheus", "sentry"]
     assert recorded(ask(monitoring=everything))["monitoring"] == everything
     assert recorded(ask(monitoring="[sentry, flower]"))["monitoring"] == ["flower", "sentry"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kubernetes"),
+    [("yes", True), ("no", False), ("True", True), ("off", False), ("1", True), ("", False)],
+)
+def test_the_words_that_mean_yes_and_no(ask: Ask, answer: str, kubernetes: bool) -> None:
+    assert recorded(ask(kubernetes=answer))["kubernetes"] is kubernetes
+
+
+def test_a_word_that_copier_would_take_as_a_yes_is_refused(ask: Ask) -> None:
+    with pytest.raises(ValueError, match="question 'kubernetes': Write yes or no\n") as error:
+        ask(kubernetes="never")
+    assert says_what_to_write("kubernetes", str(error.value).partition(": ")[2])
