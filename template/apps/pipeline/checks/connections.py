@@ -48,9 +48,8 @@ def _usable(refused: str, broker: str) -> str:
 
 def broker() -> Iterator[CheckMessage]:
     """Check that kombu can read the broker URL. Messages do not show the URL and its password."""
-    for url in broker_urls():
-        if problem := url_problem(url):
-            yield Error(f"CELERY_BROKER_URL {problem}", id="pipeline.E009")
+    for problem in filter(None, dict.fromkeys(map(url_problem, broker_urls()))):
+        yield Error(f"CELERY_BROKER_URL {problem}", id="pipeline.E009")
 
 
 def url_problem(url: str) -> str | None:
@@ -63,6 +62,8 @@ def url_problem(url: str) -> str | None:
         return "has a / before the @: write / : @ in a password as %2F %3A %40."
     if "://" not in url:
         return "has no scheme: write redis://host:6379/0, for example."
+    if kind == "sqs" and len(broker_urls()) > 1:
+        return "is a list, but SQS is one service: write one URL."
     try:
         Connection(url, ssl=current_app.conf.broker_use_ssl).transport  # noqa: B018 - imports the transport
     except Exception as error:  # an import can raise anything

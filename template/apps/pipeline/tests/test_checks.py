@@ -443,6 +443,7 @@ def test_no_result_backend_is_accepted(settings: Settings, backend: str | None) 
         ("redis://localhost:/word@localhost/0", "has a / before the @"),
         ("redis://localhost/shop", "ends in 'shop'"),
         ("sentinel://127.0.0.1:1;sentinel://:pass@127.0.0.1:2/shop", "ends in 'shop'"),
+        ("sqs://a:pass@;sqs://b:pass@", "is a list"),
     ],
 )
 def test_e009_a_broker_url_that_cannot_be_used(settings: Settings, url: str, message: str) -> None:
