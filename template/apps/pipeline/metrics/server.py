@@ -1,6 +1,7 @@
 """Serves the metrics of this process to Prometheus."""
 
 import logging
+import socket
 
 from prometheus_client import disable_created_metrics, start_http_server
 
@@ -14,7 +15,8 @@ def serve(port: int) -> bool:
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
-        start_http_server(port)
+        # Also over IPv6, because the pods of some Kubernetes clusters have no address of IPv4.
+        start_http_server(port, "::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
     except OSError as error:
         logger.error("METRICS_PORT=%d cannot be opened, so there are no metrics: %s", port, error)
         return False

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 from urllib.request import urlopen
 
 import pytest
@@ -127,6 +128,15 @@ def test_a_port_that_is_taken_is_an_error_in_the_log(caplog: pytest.LogCaptureFi
         with caplog.at_level(logging.ERROR):
             assert not server.serve(port)
     assert f"METRICS_PORT={port} cannot be opened" in caplog.text
+
+
+def test_metrics_are_served_over_ipv6_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Mock()
+    monkeypatch.setattr(server, "start_http_server", start)
+    monkeypatch.setattr("socket.has_dualstack_ipv6", Mock(side_effect=[True, False]))
+    assert server.serve(9808)
+    assert server.serve(9808)
+    assert [call.args[1] == "::" for call in start.mock_calls] == [True, False]
 
 
 def test_the_lateness_is_measured_from_the_last_run() -> None:
