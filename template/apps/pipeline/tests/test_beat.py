@@ -430,6 +430,7 @@ class TestDatabaseScheduler:
         from celery.schedules import crontab_parser
         from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
+        make().all_as_schedule()  # parses those of the project
         when = CrontabSchedule.objects.create(minute="7-19/3", hour="5-11", day_of_week="tue")
         for name in ("Bake", "Sell"):
             PeriodicTask.objects.create(name=name, task="bakery.bake", crontab=when)
@@ -543,10 +544,11 @@ class TestDatabaseScheduler:
         hour = self.row().interval
         for name in ("Bake", "Sell"):
             PeriodicTask.objects.create(name=name, task=f"bakery.{name.lower()}", interval=hour)
-        PeriodicTask.objects.update(last_run_at=timezone.now())
+        now = timezone.now()
+        PeriodicTask.objects.update(last_run_at=now)
         scheduler = make()
         scheduler.tick()
-        PeriodicTask.objects.update(date_changed=timezone.now() - timedelta(hours=1))
+        PeriodicTask.objects.update(last_run_at=now, date_changed=now - timedelta(hours=1))
         scheduler._initial_read, scheduler._heap = True, None
         scheduler.tick()
         scheduler._changed_at = scheduler.Changes.last_change()
