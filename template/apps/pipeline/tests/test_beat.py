@@ -12,15 +12,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import redis
 from celery import Celery
 from celery.schedules import solar
+from celery.signals import beat_init
 from django.apps import apps
 from django.db import OperationalError as DatabaseAwayError
-from django.db import connection
+from django.db import connection, router
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.tzcrontab import TzAwareCrontab
@@ -656,6 +657,15 @@ class TestDatabaseScheduler:
         tick(scheduler)
         assert sent == ["bakery.knead"]
         assert self.row().total_run_count == 1
+
+    def test_a_replica_is_not_read(
+        self, make: Any, sent: FakeProducer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.DATABASE_ROUTERS = [SimpleNamespace(db_for_read=lambda *_, **__: "replica")]
+        monkeypatch.setitem(vars(router), "db_for_read", None)
+        beat_init.send(sender=Mock(scheduler=None))
+        tick(make())
+        assert sent == ["bakery.knead"]
 
     def test_a_last_run_in_the_future_is_corrected_in_its_row(self, make: Any) -> None:
         later = timezone.now() + timedelta(hours=8)
