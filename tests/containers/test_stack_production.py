@@ -67,17 +67,20 @@ def stack(
         "celery_broker_url": f"rediss://:{password}@broker.example.com:6379/0",
         "ca.pem": (elsewhere.project / "certificates" / "ca.pem").read_text(),
     }
+    contents["beat_lock_database_url"] = contents["database_url"]
     directory = project.parent / "secrets"
     directory.mkdir()
     for file, content in contents.items():
         (directory / file).write_text(content)
         (directory / file).chmod(0o444)
     shutil.copy(ELSEWHERE / "reaching.yaml", project)
-    (project / "compose.ca.yaml").write_text(documented(project, "compose.ca.yaml"))
+    added = ("compose.ca.yaml", "compose.lock.yaml")
+    for file in added:
+        (project / file).write_text(documented(project, file))
     docker("build", "--quiet", "--tag", f"{name}:1", str(project))
     stack = Stack(
         project,
-        *("compose.production.yaml", "reaching.yaml", "compose.ca.yaml"),
+        *("compose.production.yaml", "reaching.yaml", *added),
         NETWORK=elsewhere.name,
         IMAGE=f"{name}:1",
         SECRETS_DIR=str(directory),
