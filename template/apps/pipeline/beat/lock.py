@@ -42,6 +42,11 @@ class FileLock:
         self._path = path
         self._file: IO[str] | None = None
 
+    @property
+    def is_used(self) -> bool:
+        """Whether Beats use this file. In production, a Beat in another container has its own."""
+        return settings.DEBUG or self._path.exists()
+
     def hold(self) -> bool:
         if self._file is None:
             self._file = self._path.open("a")

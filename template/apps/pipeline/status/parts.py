@@ -127,7 +127,7 @@ def beat() -> Part:
 
 
 def leader() -> Part | None:
-    """Does a Beat on any machine hold the lock? None if the scheduler has no lock.
+    """Does a Beat on any machine hold the lock? None if there is no lock, or none that it shares.
 
     This takes the lock for a short time if it is free. A Beat that starts meanwhile waits a second.
     """
@@ -135,6 +135,8 @@ def leader() -> Part | None:
     if not hasattr(scheduler, "new_lock"):
         return None
     lock = scheduler(current_app, lazy=True).new_lock()
+    if not getattr(lock, "is_used", True):
+        return None
     try:
         free = lock.hold()
     finally:

@@ -10,6 +10,7 @@ from django.db import connections
 
 from apps.pipeline.checks.report import as_line
 from apps.pipeline.checks.report import messages as check_messages
+from apps.pipeline.liveness import heartbeat
 from apps.pipeline.status import outbox, parts
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.queues import queues
@@ -57,6 +58,8 @@ def worker(broker: Part) -> Iterator[Part]:
 def beat(broker: Part) -> Part:
     """A Beat on another machine has no heartbeat file here, but it holds the lock."""
     seen, lead = parts.beat(), check_part("Beat", parts.leader, needs=broker)
+    if lead.ok is None and heartbeat.age("beat") is None:
+        return Part("Beat", None, "not known: it does not run on this machine")
     if lead.ok is None:
         return Part("Beat", seen.ok, seen.words)
     if lead.ok and not seen.ok and "no heartbeat for" not in seen.words:

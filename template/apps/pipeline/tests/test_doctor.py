@@ -37,6 +37,7 @@ ALIVE = Part("some part", True, "alive")
 @pytest.fixture(autouse=True)
 def runtime(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings.RUNTIME_DIR = tmp_path
+    (tmp_path / "beat.lock").touch()  # a Beat has run here
     return tmp_path
 
 
@@ -233,3 +234,14 @@ class TestBeat:
         finding = report.beat(self.up)
         assert finding.ok is False
         assert finding.words.endswith("no Beat leads")
+
+    def test_is_not_known_if_it_has_its_file_lock_in_another_container(
+        self, app: Celery, settings: Settings, runtime: Path
+    ) -> None:
+        app.conf.update(beat_scheduler="apps.pipeline.beat.file:PersistentScheduler")
+        assert report.beat(self.up).ok is False
+        (runtime / "beat.lock").unlink()
+        for _ in range(2):
+            assert report.beat(self.up).ok is None
+        settings.DEBUG = True  # in development web and Beat have one directory
+        assert report.beat(self.up).ok is False

@@ -41,6 +41,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("site")]
 @pytest.fixture(autouse=True)
 def here(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.RUNTIME_DIR = tmp_path
+    (tmp_path / "beat.lock").touch()  # a Beat has run here
     monkeypatch.setattr(workers, "ANSWER_TIMEOUT", 0.01)
     # A heartbeat that a test writes is still recent when a busy machine has made the page.
     monkeypatch.setattr(heartbeat, "INTERVAL", 20)
