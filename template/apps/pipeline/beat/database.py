@@ -15,7 +15,7 @@ from django_celery_beat.models import PeriodicTask
 from apps.pipeline.beat import entries, lock
 from apps.pipeline.beat.clock import CLOCK_SKEW, CRONTAB_SKEW
 from apps.pipeline.beat.crontabs import parse_once
-from apps.pipeline.beat.leader import CONFIRM_INTERVAL, RETRY_INTERVAL, LeaderMixin, TakenError
+from apps.pipeline.beat.leader import RETRY_INTERVAL, LeaderMixin, TakenError
 from apps.pipeline.beat.times import KINDS
 
 # The library writes the date of the last change after it has saved a row. NOTE_DELAY is the longest
@@ -39,7 +39,6 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     _schedule: Any
     _finalize: Any
     _changed_at: datetime | None = None
-    _confirmed_at = 0.0
     _compared_at = 0.0
     _rows: int | None = None  # a hash of the rows when all were read; None if some were read later
 
@@ -145,14 +144,6 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
     def _when(self, *args: Any, **kwargs: Any) -> Any:
         self._keep_lock()  # Celery calls this for each row
         return super()._when(*args, **kwargs)  # type: ignore[misc]
-
-    def _keep_lock(self) -> None:
-        """Confirm the lock between two rows. A hundred thousand rows take longer than its lease."""
-        self._watchdog.reset()
-        if time.monotonic() - self._confirmed_at > CONFIRM_INTERVAL:
-            self._confirmed_at = time.monotonic()
-            if not self._lock.hold():
-                raise TakenError
 
     def explain(self, error: Exception) -> str:
         if isinstance(error, DatabaseError) and self._lacks_tables():

@@ -53,6 +53,7 @@ class LeaderMixin(ClockMixin):
     outage_errors: tuple[type[Exception], ...] = (OperationalError,)
 
     _heap: Any
+    _confirmed_at = float("inf")  # a lazy scheduler has no lock
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs | {"lazy": True})
@@ -62,7 +63,7 @@ class LeaderMixin(ClockMixin):
         self._last_warning = ("", 0.0)
         self._watchdog = Watchdog("beat")
         if not kwargs.get("lazy"):  # Celery creates a lazy scheduler to print its banner
-            self._lock = self.new_lock()
+            self._lock, self._confirmed_at = self.new_lock(), 0.0
             self._watchdog.start()
 
     def new_lock(self) -> Lock:
@@ -153,6 +154,15 @@ class LeaderMixin(ClockMixin):
             logger.info("Process %d leads: it sends due tasks", os.getpid())
         return held
 
+    def _keep_lock(self) -> None:
+        """Confirm the lock between two entries. Thousands of them take longer than its lease."""
+        self._watchdog.reset()
+        if time.monotonic() - self._confirmed_at > CONFIRM_INTERVAL:
+            self._confirmed_at = time.monotonic()
+            if not self._lock.hold():
+                raise TakenError
+            heartbeat.write("beat")
+
     def _relay(self) -> bool:
         """Send what is left in the outbox. Return whether there is more."""
         from apps.pipeline.outbox.relay import relay
@@ -166,15 +176,12 @@ class LeaderMixin(ClockMixin):
         self._heap = None
         self.old_schedulers = None
         self.__dict__.pop("producer", None)
-        connection = self.__dict__.pop("connection", None)
-        if connection is not None:
-            with suppress(Exception):
-                connection.release()
+        with suppress(Exception):
+            self.__dict__.pop("connection").release()
 
     def _warn(self, error: Exception) -> None:
         reason, now = self.explain(error), time.monotonic()
-        last_reason, logged_at = self._last_warning
-        if reason != last_reason or now - logged_at > WARNING_INTERVAL:
+        if reason != self._last_warning[0] or now > self._last_warning[1] + WARNING_INTERVAL:
             self._last_warning = (reason, now)
             logger.warning("Beat sends no tasks, and tries again every second: %s", reason)
 

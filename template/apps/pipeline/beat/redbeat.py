@@ -1,6 +1,5 @@
 """The scheduler that stores schedules in Redis: redbeat."""
 
-import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,8 @@ from redbeat import decoder, schedulers
 from apps.pipeline.beat.leader import LeaderMixin, TakenError, declared_entries
 from apps.pipeline.beat.lock import LEASE, Lock
 from apps.pipeline.beat.once import Once
+
+BATCH = 500  # entries that are read in one round trip
 
 
 def connection_settings(conf: Any) -> dict[str, Any]:
@@ -67,8 +68,7 @@ class Encoder(decoder.RedBeatJSONEncoder):
     """Also encodes solar schedules, schedules that run once, and crontabs with a time zone.
 
     redbeat loses the time zone, and cannot encode schedules that run once. Seen in celery-redbeat
-    2.4.2 (redbeat #192, #222). Once fixed, delete this, Decoder, and Entry's `decode_definition`
-    and `save`.
+    2.4.2 (redbeat #192, #222). Once fixed, delete this, Decoder, and the line that installs them.
     """
 
     def default(self, obj: object) -> Any:
@@ -85,19 +85,23 @@ class Encoder(decoder.RedBeatJSONEncoder):
 
 class Decoder(decoder.RedBeatJSONDecoder):
     def dict_to_object(self, d: dict[str, Any]) -> Any:
-        fields = {name: value for name, value in d.items() if name != "__type__"}
-        match d.get("__type__"):
-            case "crontab in a zone":
-                return TzAwareCrontab(**fields | {"tz": ZoneInfo(fields["tz"])})
-            case "solar":
+        match d:
+            case {"__type__": "crontab in a zone", "tz": zone, **fields}:
+                return TzAwareCrontab(**fields | {"tz": ZoneInfo(zone)})
+            case {"__type__": "solar", **fields}:
                 return solar(**fields)
-            case "once":
+            case {"__type__": "once", **fields}:
                 return Once(**fields)
         return super().dict_to_object(d)
 
 
+vars(schedulers).update(RedBeatJSONEncoder=Encoder, RedBeatJSONDecoder=Decoder)
+
+
 class Entry(schedulers.RedBeatSchedulerEntry):
-    """An entry with the encoder and decoder above, so that Redis returns what was stored."""
+    """A schedule in the store."""
+
+    keep_lock: Any = staticmethod(lambda: None)
 
     def default_now(self) -> datetime:
         """The time in UTC. redbeat uses local time, in which one hour repeats each autumn.
@@ -108,27 +112,16 @@ class Entry(schedulers.RedBeatSchedulerEntry):
 
     _default_now = default_now
 
-    @staticmethod
-    def decode_definition(definition: str) -> Any:
-        return json.loads(definition, cls=Decoder)
-
-    def save(self) -> "Entry":
-        fields = ("name", "task", "args", "kwargs", "options", "schedule", "enabled")
-        definition = {field: getattr(self, field) for field in fields}
-        meta = {"last_run_at": self.last_run_at}
-        schedule_key = schedulers.ensure_conf(self.app).schedule_key
-        with schedulers.get_redis(self.app).pipeline() as pipe:
-            pipe.hset(self.key, "definition", json.dumps(definition, cls=Encoder))
-            pipe.hsetnx(self.key, "meta", json.dumps(meta, cls=Encoder))
-            pipe.zadd(schedule_key, {self.key: self.score})
-            pipe.execute()
-        return self
+    @classmethod
+    def from_key(cls, key: str, app: Any = None) -> Any:
+        cls.keep_lock()  # a tick reads each entry that is due, and all can be
+        return super().from_key(key, app=app)
 
 
 class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
     """redbeat's scheduler, with the declared schedules as its static entries."""
 
-    Entry = Entry
+    Entry: Any = Entry
     outage_errors = (*LeaderMixin.outage_errors, redis.RedisError)
 
     def __init__(self, app: Celery, **kwargs: Any) -> None:
@@ -138,6 +131,7 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
         if prefix := app.conf.get("redbeat_key_prefix"):
             app.conf.update(redbeat_key_prefix=prefix)
         super().__init__(app, **kwargs)
+        self.Entry = type("Entry", (Entry,), {"keep_lock": self._keep_lock})
         self.lock_key = None  # otherwise redbeat waits for the lock before the first tick
 
     def new_lock(self) -> Lock:
@@ -145,14 +139,21 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
         return RedisLock(schedulers.get_redis(self.app), key)
 
     def stored(self) -> list[Any]:
-        """All schedules in the store."""
-        keys = schedulers.get_redis(self.app).zrange(
-            schedulers.ensure_conf(self.app).schedule_key, 0, -1
-        )
+        """All schedules in the store that are valid."""
         entries: list[Any] = []
-        for key in keys:
-            with suppress(KeyError):  # it was deleted
-                entries.append(self.Entry.from_key(key, app=self.app))
+        client = schedulers.get_redis(self.app)
+        keys = client.zrange(schedulers.ensure_conf(self.app).schedule_key, 0, -1)
+        for start in range(0, len(keys), BATCH):
+            self._keep_lock()
+            pipe = client.pipeline(transaction=False)
+            for key in keys[start : start + BATCH]:
+                pipe.hmget(key, "definition", "meta")
+            for definition, meta in pipe.execute():
+                with suppress(Exception):  # it was deleted, or is not valid
+                    fields = Entry.decode_definition(definition) | Entry.decode_meta(meta)
+                    entry = Entry(app=self.app, **fields)
+                    entry.last_run_at = fields["last_run_at"]
+                    entries.append(entry)
         return entries
 
     def drop_declared(self) -> list[str]:
@@ -176,6 +177,7 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
 
     def correct_last_runs(self, entries: list[Any], now: datetime) -> None:
         for entry in entries:
+            self._keep_lock()
             entry.reschedule(now)
 
     def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
@@ -185,7 +187,7 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
             raise self._send_error
         if not self._lock.hold():
             raise TakenError
-        self._watchdog.reset()
+        self._keep_lock()
         return super().maybe_due(entry, **kwargs)
 
     def give_back(self, entry: Any) -> None:

@@ -722,7 +722,7 @@ class TestDatabaseScheduler:
             return held[-1]
 
         monkeypatch.setattr(lock, "hold", hold)
-        monkeypatch.setattr("apps.pipeline.beat.database.CONFIRM_INTERVAL", -1)  # at each row
+        monkeypatch.setattr("apps.pipeline.beat.leader.CONFIRM_INTERVAL", -1)  # at each row
         scheduler = make()
         scheduler.tick()
         if loses:
@@ -879,14 +879,20 @@ class TestRedBeat:
         scheduler.close()
         assert sorted(sent) == ["bakery.knead", "bakery.knead", "bakery.open"]
 
-    def test_an_entry_that_is_deleted_does_not_stop_beat(
+    def test_the_lock_is_confirmed_while_entries_are_read_and_one_that_is_not_valid_is_skipped(
         self, redbeat: Any, app: Celery, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         in_memory(monkeypatch, every_hour())
         scheduler = redbeat.RedBeatScheduler(app)
-        client, key = scheduler._lock._lock.redis, redbeat.Entry.generate_key(app, "gone")
-        client.zadd(redbeat.schedulers.ensure_conf(app).schedule_key, {key: 4_000_000_000})
-        assert scheduler.tick() > 0
+        hold = Mock(wraps=scheduler._lock.hold)
+        client, gone = scheduler._lock._lock.redis, [f"redbeat:{number}" for number in range(9)]
+        client.zadd("redbeat::schedule", dict.fromkeys(gone, 4_000_000_000))
+        client.hset(gone[0], "definition", "not valid")
+        monkeypatch.setattr(redbeat, "BATCH", 1)
+        monkeypatch.setattr("apps.pipeline.beat.leader.CONFIRM_INTERVAL", -1)
+        monkeypatch.setattr(scheduler._lock, "hold", hold)
+        scheduler.tick()
+        assert hold.call_count > len(gone) + 3  # and at other times
         assert "Knead" in [entry.name for entry in scheduler.stored()]
         scheduler.close()
 
