@@ -495,7 +495,7 @@ def test_a_worker_that_was_frozen_drops_what_has_not_started(
     monkeypatch.setattr(lease, "_renewing", renewal)
     cycle: Any = connection.transport.cycle  # type: ignore[attr-defined]
     cycle.on_poll_start()
-    cycle.created_at -= 2 * lease.SECONDS
+    cycle.created_at -= 1  # after the last renewal
     renewal.renewed_at -= lease.SECONDS
     renewal.check_end()
     renewal.renewed_at = time.monotonic()  # the thread is often faster than the event loop

@@ -119,9 +119,9 @@ class Renewal:
             _fork_lock.wait(self.ended, RENEWAL_INTERVAL)
 
     def check_end(self) -> float:
-        """The time of the last renewal before the lease ended, if it has ended."""
-        if time.monotonic() - self.renewed_at >= SECONDS:
-            self.ended_at = self.renewed_at
+        """When the lease ended, if it has ended."""
+        if time.monotonic() >= self.renewed_at + SECONDS:
+            self.ended_at = self.renewed_at + SECONDS
         return self.ended_at
 
 
