@@ -21,6 +21,12 @@ Queues = dict[tuple[str, str], list[str]]  # by exchange and routing key
 Restored = tuple[Any, list[str]]
 
 
+@functools.lru_cache(maxsize=10_000)
+def report_stuck(tag: Any, reason: str) -> None:
+    """Log once why a message cannot return. Workers try it again every two seconds."""
+    logger.error("Message %s stays unacknowledged: %s", tag, reason)
+
+
 class UndeclaredError(Exception):
     """The exchange is not declared on this connection, which does not know its type."""
 
@@ -69,13 +75,13 @@ class AtomicTakeMixin(PollingMixin):
             # once fixed.
             if not record or lists:
                 return payload, lists
-            logger.error("Message %s stays unacknowledged: no queue has its routing key", tag)
+            report_stuck(tag, "no queue has its routing key")
         except (RedisError, OSError):
             raise
         except UndeclaredError:
             self.qos.undeclared.add(tag)
-        except Exception:
-            logger.exception("Message %s stays unacknowledged: it cannot be read", tag)
+        except Exception as error:
+            report_stuck(tag, f"it cannot be read: {error!r}")
         return None
 
     def _restored(self: Any, record: bytes | None, queues_of: Queues) -> Restored:

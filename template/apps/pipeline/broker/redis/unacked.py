@@ -102,9 +102,9 @@ class QoS(AcknowledgeMixin):
                     tags = redis.eval(scripts.HELD, len(keys), *keys, worker, BATCH)
                     if not tags:
                         break
-                    logger.warning("Returning %d messages of %s: lease ended", len(tags), worker)
-                    if not self._return(tags, redis, owner=worker):
+                    if not (returned := self._return(tags, redis, owner=worker)):
                         break
+                    logger.warning("Returned %d messages of %s: lease ended", len(returned), worker)
             if self._vrestore_count % (interval or 1) == 0:
                 self._return(self._overdue(redis), redis)
         self._vrestore_count += 1
