@@ -52,7 +52,10 @@ def run(self: Any, call: dict[str, Any]) -> Any:
     try:
         task = described(call)
     except ImportError as error:
-        raise self.retry(exc=error, countdown=UNKNOWN_PAUSE, max_retries=UNKNOWN_RETRIES)
+        if (offers := call.get("offers", 0) + 1) > UNKNOWN_RETRIES:
+            raise
+        self.request.retries -= 1  # it uses none of the task's own retries
+        raise self.retry(args=[call | {"offers": offers}], exc=error, countdown=UNKNOWN_PAUSE)
     call = attempted(call, self.request.hostname, datetime.now(UTC))
     self.request.meta = {KEY: call}
     if keeps_results(self.app.conf) and not self.request.is_eager:
