@@ -87,6 +87,16 @@ def copie_session(template: Path, copie_session: Any) -> Any:
     return copie_session
 
 
+SLOW = {
+    *("browser", "containers", "faults", "live"),
+    *("test_guides", "test_readme", "test_scaling_page", "test_tutorial", "test_upstream"),
+    *("test_dev_restarts", "test_django_6", "test_django_tasks"),
+    *("test_first_week", "test_ordinary_choices"),
+    *("test_bare_machine", "test_carried_over", "test_switching"),
+    *("test_benchmarks", "test_hooks", "test_release"),
+}
+"""The directories and modules that take most of the time."""
+
 SLOWEST_FIRST = (
     "faults",
     "containers",
@@ -100,8 +110,23 @@ SLOWEST_FIRST = (
 """The directories whose tests take minutes."""
 
 
+WITHOUT_A_SELECTION = "not faults and not slow"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run slow tests too if the command selects tests. Only `pytest` alone leaves them out."""
+    is_selection = config.option.keyword or config.args_source != config.ArgsSource.TESTPATHS
+    is_main = not hasattr(config, "workerinput")
+    if is_main and is_selection and config.option.markexpr == WITHOUT_A_SELECTION:
+        config.option.markexpr = "not faults"
+
+
+@pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest directories first, so that no process runs one of them alone at the end."""
+    for item in items:
+        if SLOW & {item.path.parent.name, item.path.stem}:
+            item.add_marker("slow")
     ranks = {
         Path(__file__).with_name(directory): rank for rank, directory in enumerate(SLOWEST_FIRST)
     }
