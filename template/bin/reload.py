@@ -56,8 +56,8 @@ class Runner:
                 self.end(process)
                 if not self.stopping:
                     process = self.start()
-            code = process.poll()
-            if code is not None and (code == 0 or self.stopping or self.has_run_long()):
+            code, has_run = process.poll(), time.monotonic() - self.started
+            if code is not None and (code == 0 or self.stopping or has_run > QUICK_FAILURE):
                 return code
         return process.wait()
 
@@ -69,9 +69,6 @@ class Runner:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-    def has_run_long(self) -> bool:
-        return time.monotonic() - self.started > QUICK_FAILURE
 
 
 def main() -> int:

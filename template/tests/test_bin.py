@@ -142,10 +142,7 @@ class TestReload:
     def process(self, project: Path) -> Iterator["subprocess.Popen[bytes]"]:
         command = [sys.executable, "-c", RELOAD, sys.executable, "program.py"]
         process = subprocess.Popen(
-            command,
-            cwd=project,
-            env=os.environ | {"PYTHONPATH": str(BIN)},
-            start_new_session=True,
+            command, cwd=project, env=os.environ | {"PYTHONPATH": str(BIN)}, start_new_session=True
         )
         self.wait(project, "started with 1")
         yield process

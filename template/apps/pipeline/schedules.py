@@ -21,17 +21,9 @@ from django.utils.module_loading import autodiscover_modules, module_has_submodu
 from django_celery_beat.clockedschedule import clocked
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
-SolarEvent = Literal[
-    "dawn_astronomical",
-    "dawn_nautical",
-    "dawn_civil",
-    "sunrise",
-    "solar_noon",
-    "sunset",
-    "dusk_civil",
-    "dusk_nautical",
-    "dusk_astronomical",
-]
+Dawn = Literal["dawn_astronomical", "dawn_nautical", "dawn_civil"]
+Dusk = Literal["dusk_civil", "dusk_nautical", "dusk_astronomical"]
+SolarEvent = Literal[Dawn, "sunrise", "solar_noon", "sunset", Dusk]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from apps.pipeline.beat.once import Once
 from apps.pipeline.beat.shutdown import Shutdown
 from apps.pipeline.liveness import heartbeat
 from apps.pipeline.liveness.watchdog import Watchdog
-from apps.pipeline.logs.ids import sending
+from apps.pipeline.logs import ids
 from apps.pipeline.outbox.direct import directly
 from apps.pipeline.schedules import as_beat_schedule
 from apps.pipeline.signals import entry_sent
@@ -113,7 +113,7 @@ class LeaderMixin(ClockMixin):
         # Celery counts a run as sent if the broker did not accept its message. Seen in celery 5.7.0
         # (not reported yet). Delete this and every `give_back` once fixed.
         try:
-            with directly(), sending(entry.name):
+            with directly(), ids.holding(ids.schedule, entry.name):
                 sent = super().apply_async(entry, *args, **kwargs)
             entry_sent.send(sender=self, entry=entry)
             return sent

@@ -29,8 +29,7 @@ class Once(clocked):
         return self.clocked_time - self.now()
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        remaining = self.remaining_estimate(last_run_at)
-        if remaining is None:
+        if (remaining := self.remaining_estimate(last_run_at)) is None:
             return schedstate(is_due=False, next=NEVER_CHECK_TIMEOUT)
         seconds = remaining.total_seconds()
         if seconds > 0:

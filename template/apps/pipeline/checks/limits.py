@@ -37,17 +37,15 @@ def held_messages() -> Iterator[CheckMessage]:
     if kind == "sqs":
         longest, name = max([*time_limits(), *retry_delays()])
         if longest >= SQS_LIMIT:
-            message = f"{name} is {longest} s, but SQS delivers a message again after "
-            message += f"{SQS_LIMIT} s."
-            yield Error(message, "Lower it, or split the task.", id="pipeline.E003")
+            text = f"{name} is {longest} s, but SQS delivers a message again after {SQS_LIMIT} s."
+            yield Error(text, "Lower it, or split the task.", id="pipeline.E003")
     elif kind in AMQP:
-        timeout = settings.RABBITMQ_CONSUMER_TIMEOUT
+        limit = settings.RABBITMQ_CONSUMER_TIMEOUT
         longest, name = max(time_limits())
-        if longest > timeout:
-            message = f"{name} is {longest} s, but RabbitMQ delivers a message again after "
-            message += f"{timeout} s."
+        if longest > limit:
+            text = f"{name} is {longest} s, but RabbitMQ delivers a message again after {limit} s."
             hint = "Lower it, or raise the server's consumer_timeout and RABBITMQ_CONSUMER_TIMEOUT."
-            yield checks.Warning(message, hint, id="pipeline.W002")
+            yield checks.Warning(text, hint, id="pipeline.W002")
 
 
 def own_tasks() -> list[Any]:

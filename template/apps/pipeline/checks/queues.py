@@ -31,9 +31,8 @@ def undeclared_queues() -> Iterator[CheckMessage]:
     for place, queue in named:
         name = getattr(queue, "name", queue)
         if name and name not in known:
-            message = f"{place} names the queue {name!r}, "
-            message += "which CELERY_TASK_QUEUES does not declare."
-            yield Error(message, declaration(name, known), id="pipeline.E014")
+            text = f"{place} names the queue {name!r}, which CELERY_TASK_QUEUES does not declare."
+            yield Error(text, declaration(name, known), id="pipeline.E014")
 
 
 def declaration(name: str, known: list[str]) -> str:

@@ -30,8 +30,9 @@ def encryption() -> Iterator[checks.CheckMessage]:
     urls = [("CELERY_BROKER_URL", url, conf.broker_use_ssl) for url in broker_urls()]
     urls.append(("CELERY_RESULT_BACKEND", conf.result_backend or "", conf.redis_backend_use_ssl))
     for name, url, use_ssl in urls:
-        kind, hostname = scheme(url), host(url)
-        if kind not in (*AMQP, *REDIS) or not hostname or _is_this_machine(hostname):
+        kind, hostname = scheme(url), host(url) or ""
+        is_local = hostname in ("", "localhost", "::1") or hostname.startswith("127.")
+        if kind not in (*AMQP, *REDIS) or is_local:
             continue
         if kind not in ("amqps", "rediss") and not use_ssl:
             message = f"{name} connects to {hostname} without TLS: others can read all messages."
@@ -60,10 +61,6 @@ def _verifies(kind: str, url: str, use_ssl: Any) -> bool:
     if kind in AMQP:  # py-amqp verifies the certificate by default, but not the host name
         return "server_hostname" in options and required != ssl.CERT_NONE
     return required not in (None, "none", "CERT_NONE", ssl.CERT_NONE)
-
-
-def _is_this_machine(hostname: str) -> bool:
-    return hostname in ("localhost", "::1") or hostname.startswith("127.")
 
 
 def eager() -> Iterator[checks.CheckMessage]:

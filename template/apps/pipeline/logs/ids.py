@@ -24,6 +24,7 @@ STARTED_AT = "started_at"
 T = TypeVar("T")
 
 request_id: ContextVar[str] = ContextVar(REQUEST_ID, default="")
+# With it, Beat adds the name of a schedule to its lines and to the message that it sends.
 schedule: ContextVar[str] = ContextVar(SCHEDULE, default="")
 
 # The headers of the message that the main process of a worker handles.
@@ -74,11 +75,6 @@ def holding(variable: ContextVar[T], value: T) -> Iterator[None]:
         yield
     finally:
         variable.reset(token)
-
-
-def sending(name: str) -> AbstractContextManager[None]:
-    """Add the name of a schedule to the lines of Beat and to the message that it sends."""
-    return holding(schedule, name)
 
 
 def about(request: Any) -> AbstractContextManager[None]:

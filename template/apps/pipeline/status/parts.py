@@ -74,8 +74,7 @@ def database() -> Part:
 def migrations() -> Part:
     """Are all migrations applied? Call this only if the database answers."""
     executor = MigrationExecutor(connection)
-    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if missing:
+    if missing := executor.migration_plan(executor.loader.graph.leaf_nodes()):
         words = f"{len(missing)} not applied, the first is {missing[0][0]}"
         return Part("migrations", False, words)
     return Part("migrations", True, "all applied")
@@ -150,8 +149,7 @@ def schedules() -> Part:
         return Part("schedules", True, f"{len(declared())} declared, read when Beat starts")
     from apps.pipeline.beat.sync import sync
 
-    changes = sync(dry_run=True)
-    if changes:
+    if changes := sync(dry_run=True):
         return Part("schedules", False, f"the database differs from the code: {'; '.join(changes)}")
     return Part("schedules", True, f"{len(declared())} declared, in sync with the database")
 

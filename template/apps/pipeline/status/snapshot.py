@@ -47,6 +47,7 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
     named = [web, broker, workers.as_part(known_workers, broker), results, beat(broker), database]
     kept = _read(outbox.part, None, needs=database) if settings.TASK_OUTBOX else None
     extra = [*consumed, *([kept] if kept else [])]
+    due = [one for one in schedules if one.enabled and one.due]
     versions = {settings.APP_VERSION, *(one.version for one in known_workers or ())}
     tasks = None
     if with_results:
@@ -61,7 +62,7 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
         "workers": known_workers,
         "schedules": schedules,
         "schedule_count": count,
-        "next": _next_due(schedules) if count == len(schedules) else None,
+        "next": next((one for one in due if count == len(schedules)), None),
         "tasks": tasks,
         "failed_tasks": _read(lambda: failed_tasks.about(errors), None, needs=database),
         "version": settings.APP_VERSION,
@@ -69,10 +70,6 @@ def snapshot(*, with_results: bool) -> dict[str, Any]:
         "with_versions": any(versions),
         "now": timezone.now(),
     }
-
-
-def _next_due(schedules: list[Scheduled]) -> Scheduled | None:
-    return next((one for one in schedules if one.enabled and one.due), None)
 
 
 def _read(read: Callable[[], T], otherwise: T, *, needs: Part) -> T:

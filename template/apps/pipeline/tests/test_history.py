@@ -88,11 +88,7 @@ def test_a_success_is_noted_although_the_worker_sends_no_events(live_app: Celery
     [task] = seen()
     assert (task.ok, task.state, task.outcome) == (True, "succeeded", "'<b>'")
     words = [moment.words for moment in task.history]
-    assert words == [
-        "taken by the worker",
-        "started in a process",
-        "finished",
-    ]
+    assert words == ["taken by the worker", "started in a process", "finished"]
 
 
 def test_the_error_is_shown_if_the_main_process_learns_of_it(live_app: Celery) -> None:

@@ -159,7 +159,7 @@ class TestTasks:
 
     def test_the_ids_of_request_and_schedule_reach_the_child(self, records: Records) -> None:
         ids.request_id.set("request-1")
-        with ids.sending("each night"):
+        with ids.holding(ids.schedule, "each night"):
             sent = parent.delay(SECRET)
         ids.request_id.set("")
         [of_parent] = map(vars, wait_for(records, "the parent runs"))

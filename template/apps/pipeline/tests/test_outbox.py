@@ -525,11 +525,7 @@ class TestStatus:
         assert (outbox.part().ok, outbox.part().words) == (True, "nothing waits")
 
     def test_the_page_and_the_doctor_show_it(
-        self,
-        app: Celery,
-        settings: Settings,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, app: Celery, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.RUNTIME_DIR = tmp_path
         monkeypatch.setattr(report, "TRIP_TIMEOUT", 0.2)

@@ -152,9 +152,7 @@ class TestWholeSeconds:
         assert queues.whole_seconds(app, None, in_kolkata) in self.AN_HOUR
 
 
-def test_a_delayed_task_of_the_default_queue_does_not_reach_a_fanout_exchange(
-    app: Celery,
-) -> None:
+def test_a_delayed_task_of_the_default_queue_does_not_reach_a_fanout_exchange(app: Celery) -> None:
     """Neither does a process that sends it declare a queue there, which nobody would consume."""
     app.conf.update(task_create_missing_queue_type="quorum")
     app.conf.task_queues = [Broadcast("news"), Queue("fan", Exchange("shop", type="fanout"))]

@@ -103,9 +103,7 @@ class TestArguments:
             welcome.apply_async(tuple(args), kwargs)
 
 
-def test_a_lost_result_backend_is_logged_as_a_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_lost_result_backend_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("celery.backends.asynchronous")
     assert any(isinstance(each, ResultBackendReconnect) for each in logger.filters)
     logger.critical(vars(asynchronous)["E_RETRY_LIMIT_EXCEEDED"])  # as Celery logs it

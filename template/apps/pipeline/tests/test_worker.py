@@ -72,9 +72,7 @@ def parent_of(app: Celery) -> SimpleNamespace:
         controller=SimpleNamespace(blueprint=SimpleNamespace(state=RUN)),
         hostname="one@here",
         pool=SimpleNamespace(num_processes=2),
-        task_consumer=SimpleNamespace(
-            queues=[Queue(app.conf.task_default_queue)],
-        ),
+        task_consumer=SimpleNamespace(queues=[Queue(app.conf.task_default_queue)]),
         is_stopping=False,
         qos=QoS(print, 2),
         initial_prefetch_count=2,
@@ -228,10 +226,7 @@ class TestConsumes:
 
     @pytest.mark.parametrize(
         "queue",
-        [
-            Queue("bread.fifo"),
-            Queue("bread", queue_arguments={"x-single-active-consumer": True}),
-        ],
+        [Queue("bread.fifo"), Queue("bread", queue_arguments={"x-single-active-consumer": True})],
     )
     def test_messages_that_may_wait_for_another_worker_do_not_count(self, queue: Queue) -> None:
         assert not gives_all(queue)
@@ -297,11 +292,7 @@ class TestShutdown:
         return tmp_path
 
     def test_a_worker_that_stops_during_a_check_writes_nothing(
-        self,
-        step: Heartbeat,
-        live_app: Celery,
-        monkeypatch: pytest.MonkeyPatch,
-        directory: Path,
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch, directory: Path
     ) -> None:
         parent = parent_of(live_app)
 
@@ -316,11 +307,7 @@ class TestShutdown:
             assert recorded.by_queue(connection) == {}
 
     def test_what_a_thread_is_writing_is_deleted_after_that(
-        self,
-        step: Heartbeat,
-        live_app: Celery,
-        monkeypatch: pytest.MonkeyPatch,
-        directory: Path,
+        self, step: Heartbeat, live_app: Celery, monkeypatch: pytest.MonkeyPatch, directory: Path
     ) -> None:
         parent, writes, write = parent_of(live_app), threading.Event(), heartbeat.write
 

@@ -104,8 +104,7 @@ class Heartbeat(bootsteps.StartStopStep):
         if parent.controller.blueprint.state != bootsteps.RUN:  # type: ignore[attr-defined]
             return True  # it waits for its last tasks
         now = time.monotonic()
-        waiting = waiting_messages(parent)
-        if waiting is None:
+        if (waiting := waiting_messages(parent)) is None:
             return True
         if not (waiting and can_take(parent, self.fixed_prefetch or parent.qos.value)):
             self.received_at = max(self.received_at, now - 1)

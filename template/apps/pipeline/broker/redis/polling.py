@@ -89,8 +89,7 @@ class PollingMixin:
         return ["EVAL", scripts.TAKE, len(keys), *keys, *arguments]
 
     def _brpop_start(self: Any, timeout: float | None = None) -> None:
-        queues = self._queue_cycle.consume(len(self.active_queues))
-        if not queues:
+        if not (queues := self._queue_cycle.consume(len(self.active_queues))):
             return
         connection = self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
