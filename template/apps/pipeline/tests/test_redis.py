@@ -374,11 +374,12 @@ def test_a_message_that_cannot_be_decoded_is_moved_and_the_next_is_taken(
         assert unacked.UNDECODABLE in caplog.text
 
 
-def test_messages_can_be_taken_from_a_full_redis(tmp_path: Path) -> None:
-    with server(tmp_path) as url, connect(url) as connection:
-        send(connection, "hello")
-        client_of(connection).config_set("maxmemory-policy", "noeviction")
-        client_of(connection).config_set("maxmemory", 1)
+def test_a_worker_can_connect_to_a_full_redis_and_take_messages(tmp_path: Path) -> None:
+    with server(tmp_path) as url, connect(url) as sender, connect(url) as connection:
+        send(sender, "hello")
+        client_of(sender).config_set("maxmemory-policy", "noeviction")
+        client_of(sender).config_set("maxmemory", 1)
+        MAIL(connection.default_channel).delete()  # as a worker does after it asked other workers
         assert ReceivingConsumer(connection, QUEUE).payloads(1) == ["hello"]
         assert len(unacknowledged(connection)) == 1
 

@@ -1,8 +1,11 @@
 """Mixins that keep the Redis client, which kombu creates too often and deletes too early."""
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 
 
 class ChannelClientMixin:
@@ -21,7 +24,15 @@ class ChannelClientMixin:
             return super()._create_client(asynchronous)  # type: ignore[misc]
         if self._client is None or self._client.connection_pool is not self.pool:
             self._client = super()._create_client()  # type: ignore[misc]
+            # A full Redis refuses transactions, in which kombu counts and deletes messages. Then no
+            # worker could connect. Seen in kombu 5.7.0 (not reported yet). Delete this line and
+            # `_queue_bind` once fixed.
+            self._client.pipeline = partial(self._client.pipeline, transaction=False)
         return self._client
+
+    def _queue_bind(self, *args: Any) -> None:
+        with suppress(OutOfMemoryError):  # a program that later sends to the queue binds it too
+            super()._queue_bind(*args)  # type: ignore[misc]
 
     def _connparams(self: Any, asynchronous: bool = False) -> Any:
         # Kombu raises AttributeError on a closed channel, which stops the worker. Seen in kombu

@@ -81,7 +81,7 @@ class QoS(AcknowledgeMixin):
 
     def set_aside(self, delivery_tag: str, content: bytes) -> None:
         """Move a message that cannot be decoded to another list."""
-        with self.pipe_or_acquire() as pipe:
+        with self.channel.conn_or_acquire() as redis, redis.pipeline(transaction=True) as pipe:
             pipe.lpush(UNDECODABLE, content)
             self.remove_records([delivery_tag], pipe)
             pipe.execute()
