@@ -263,6 +263,27 @@ class TestRefusal:
             backend.on_task_call(None, "the-id")
 
 
+def test_a_chord_goes_on_although_answers_of_redis_are_lost(
+    backend: Any, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redis.retry.sleep", lambda *_: None)
+    parse, answers = backend.client.parse_response, list[str]()
+
+    def lose_every_second(connection: Any, command: str, **options: Any) -> Any:
+        answer = parse(connection, command, **options)
+        answers.append(command)
+        if len(answers) % 2:
+            raise Disconnected
+        return answer
+
+    monkeypatch.setattr(backend.client, "parse_response", lose_every_second)
+    backend.set_chord_size("the-group", 1)
+    request = Context(id="the-id", group="the-group", group_index=0, chord=ping.si())
+    backend.on_chord_part_return(request, states.SUCCESS, None)
+    assert len(answers) > 5
+    assert Redis.from_url(broker_url).llen("celery") == 1
+
+
 @pytest.mark.parametrize(
     ("url", "cls"),
     [

@@ -13,6 +13,8 @@ from celery import _state, states
 from celery.app.task import Context
 from celery.backends import redis as celery
 from celery.exceptions import BackendStoreError
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.retry import Retry
 
 from apps.pipeline.broker.redis import scripts
 
@@ -24,6 +26,13 @@ READ_INTERVAL = 1
 
 # Seconds between two pings by a client that sends tasks.
 PING_INTERVAL = 1
+
+# Celery counts a task of a chord, and claims the complete chord for this process. If the answer was
+# lost, the script runs again and has to recognize the claim. Seen in celery 5.7.0 (not reported
+# yet). Delete this and `on_chord_part_return` once fixed.
+celery.CHORD_PART_RETURN_LUA = celery.CHORD_PART_RETURN_LUA.replace(  # type: ignore[attr-defined]
+    "claim_expires) then", "claim_expires) or redis.call('GET', ckey) == claim_token then"
+)
 
 
 class ResultConsumer(celery.ResultConsumer):  # type: ignore[name-defined,misc]
@@ -91,6 +100,15 @@ class ResultMixin:
         expires = self.failure_expires if state == states.FAILURE else self.expires
         self.ensure(self._store, (self.get_key_for_task(task_id), value, expires or 0))
         return result
+
+    def on_chord_part_return(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Repeat each command for 30 s if Redis restarts. Celery gives up the chord."""
+        pool = self.client.connection_pool
+        pool.set_retry(Retry(ConstantBackoff(1), 30))
+        try:
+            super().on_chord_part_return(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            pool.set_retry(Retry(NoBackoff(), 0))
 
     def _store(self: Any, key: bytes, value: str | bytes, expires: int) -> None:
         stored: Any = ""
