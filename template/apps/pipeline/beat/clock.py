@@ -50,8 +50,7 @@ class ClockMixin(Scheduler):
     def correct_clock(self, entries: Iterable[Any]) -> None:
         """Count the last runs that are in the future as now."""
         now = maybe_make_aware(self.app.now())
-        ahead = [entry for entry in entries if is_ahead(entry.schedule, entry.last_run_at, now)]
-        if ahead:
+        if ahead := [one for one in entries if is_ahead(one.schedule, one.last_run_at, now)]:
             text = "Counting the last run of %d schedules as now, because it is in the future: %s"
             logger.warning(text, len(ahead), ahead[0].name)
             self.correct_last_runs(ahead, now)

@@ -62,8 +62,7 @@ def add_times(record: logging.LogRecord, run_time: float | None) -> None:
         run_time = max(0, time.time() - started_at)
         shown.append(f"run time {run_time:.3f}s")
     vars(record)["run_time"] = round(run_time, 6)
-    wait = queue_wait(headers, started_at)
-    if wait is not None:
+    if (wait := queue_wait(headers, started_at)) is not None:
         shown.append(f"queue wait {wait:.3f}s")
         vars(record)["queue_wait"] = round(wait, 6)
     record.msg = f"{record.msg} ({', '.join(shown)})" if shown else record.msg

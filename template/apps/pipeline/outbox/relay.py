@@ -24,8 +24,7 @@ def relay(app: Celery, seconds: float = TIME_LIMIT) -> bool:
     try:
         close_old_connections()
         while not publishing.is_paused() and time.monotonic() < until:
-            found = publishing.claim(publishing.due(alias))
-            if not found:
+            if not (found := publishing.claim(publishing.due(alias))):
                 return False
             publishing.send(app, _readable(found), until)
     except Error as error:

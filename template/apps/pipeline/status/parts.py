@@ -155,8 +155,7 @@ def schedules() -> Part:
 
 
 def _process(role: str, event: str) -> Part:
-    age = heartbeat.age(role)
-    if age is None:
+    if (age := heartbeat.age(role)) is None:
         return Part(role, False, "not running, or still starting")
     if age > heartbeat.STALE_AFTER:
         return Part(role, False, f"no heartbeat for {age:.0f} s: it hangs, or it was killed")

@@ -36,8 +36,7 @@ def all_parts() -> Iterator[Part]:
 
 def configuration() -> list[Part]:
     messages = check_messages()
-    errors = [as_line(message) for message in messages if message.is_serious()]
-    if errors:
+    if errors := [as_line(message) for message in messages if message.is_serious()]:
         return [Part("configuration", False, error) for error in errors]
     warnings = "; ".join(as_line(message) for message in messages)
     return [Part("configuration", True, warnings or "nothing wrong")]

@@ -75,8 +75,7 @@ def workers(*, with_tasks: bool = False) -> list[Worker] | None:
 def as_part(found: list[Worker] | None, broker: Part) -> Part:
     """Does a worker answer? If none can, the heartbeats of this machine count."""
     seen, age = parts.worker(), heartbeat.age("worker")
-    answered = [worker for worker in found or () if worker.answers]
-    if answered:
+    if answered := [worker for worker in found or () if worker.answers]:
         busy = sum(worker.busy for worker in answered)
         processes = sum(worker.processes for worker in answered)
         many = "1 worker answers" if len(answered) == 1 else f"{len(answered)} workers answer"

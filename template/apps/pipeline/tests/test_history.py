@@ -8,7 +8,8 @@ from unittest.mock import Mock
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery, shared_task
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
+from celery.signals import task_internal_error
 from celery.worker import request as celery_request
 from celery.worker import state
 from kombu.utils.imports import symbol_by_name
@@ -114,6 +115,25 @@ def test_each_end_is_noted_although_the_worker_sends_no_events(
     assert task.state == state
     assert traceback in dict(task.details).get("traceback", "")
     assert not history.unfinished
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda it: it.on_failure(raised(Reject("mouldy"))), lambda it: it.on_timeout(False, 5)],
+)
+def test_a_task_is_acknowledged_although_its_outcome_cannot_be_stored(
+    live_app: Celery, end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError("The disk is full.")
+
+    heard = Mock()
+    monkeypatch.setattr(live_app.backend, "store_result", refuse)
+    task_internal_error.connect(heard)
+    request = received_by_a_worker(live_app)
+    end(request)
+    assert request.acknowledged
+    assert str(heard.call_args.kwargs["exception"]) == "The disk is full."
 
 
 @pytest.mark.parametrize("header", ["schedule", "periodic_task_name"])

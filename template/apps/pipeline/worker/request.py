@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
+from celery import signals
 from celery.worker import request
 
 from apps.pipeline.broker.redis import acks
@@ -58,6 +60,14 @@ class Request(request.Request):
         stack.push(own._context)
         try:
             yield
+        except Exception as error:  # each result backend raises its own
+            # Celery keeps the message, and the process gets no other. Seen in celery 5.7.0 (not
+            # reported yet). Delete this branch once fixed.
+            request.logger.exception("The outcome is not stored")  # type: ignore[attr-defined]
+            details = {"args": own.args, "kwargs": own.kwargs, "einfo": ExceptionInfo()}
+            details |= {"task_id": own.id, "exception": error}
+            signals.task_internal_error.send(sender=own.task, **details)
+            own.acknowledge()
         finally:
             stack.pop()
 

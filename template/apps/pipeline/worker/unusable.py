@@ -144,7 +144,6 @@ class UnusableMixin(consumer.Consumer):
 
         queue = queues.queue_of(self.app, message.delivery_info) or ""
         # The event loop must not wait for the database.
-        is_kept = record_message(Reason[reason], message, error, queue, in_task=True)
-        if is_kept:
+        if is_kept := record_message(Reason[reason], message, error, queue, in_task=True):
             logger.error("A message is kept with the failed tasks: %s", error)
         return is_kept
