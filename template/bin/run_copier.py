@@ -15,9 +15,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 ANSWERS = ".copier-answers.yml"
 COPIER = "copier>=9.15.1,<10"
 
-# With other values Copier loses edits: `git apply` refuses lines with spaces at their ends, or
-# `git status` does not show the files of a conflict.
+# With other values Copier loses edits: `git apply` refuses lines with spaces at their ends,
+# `git status` does not show the files of a conflict, or `git diff` shows no lines of files with the
+# attribute `-diff`. Hooks are for the user's commits. One that fails would stop Copier.
 GIT_SETTINGS = {"apply.whitespace": "nowarn", "status.showUntrackedFiles": "normal"}
+GIT_SETTINGS |= {"core.attributesFile": os.devnull, "core.hooksPath": os.devnull}
 
 
 def fail(message: str) -> NoReturn:
@@ -45,6 +47,12 @@ def ignored() -> list[str]:
     found = git("check-ignore", "--no-index", "--verbose", "--", *names) if names else ""
     lines = [line.replace("\t", " matches ") for line in found.splitlines()]
     return [line for line in lines if Path(line).is_absolute()]  # .gitignore has a relative path
+
+
+def hidden() -> list[str]:
+    """The files whose changes `git status` does not show, because of `git update-index`."""
+    lines = git("ls-files", "-v", "-z").split("\0")[:-1]
+    return [line[2:] for line in lines if line[0] in "hsS" and (PROJECT / line[2:]).exists()]
 
 
 def answer(name: str) -> str:
@@ -123,7 +131,6 @@ def git_environment() -> dict[str, str]:
 
 def reason(errors: str) -> str:
     """The error message of Git or Copier."""
-    if fatal := re.search(r"fatal: (.*)", errors):
-        return str(fatal[1])
+    fatal = re.search(r"fatal: (.*)", errors)
     lines = [line for line in errors.splitlines() if line.strip()] or [""]
-    return re.sub(r"^[A-Za-z.]*(Error|Exception): ", "", lines[-1])
+    return str(fatal[1]) if fatal else re.sub(r"^[A-Za-z.]*(Error|Exception): ", "", lines[-1])

@@ -16,12 +16,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from run_copier import ANSWERS, PROJECT, answer, copier, fail, git, ignored, uv
+from run_copier import ANSWERS, PROJECT, answer, copier, fail, git, hidden, ignored, uv
 
 CHANGELOG = "docs/template-changelog.md"
+UPDATED = "The update is in your working tree, but"
 
 
 def versions() -> tuple[str, str]:
@@ -56,6 +56,9 @@ def merge() -> None:
     if lines := ignored():
         words = "Git ignores these tracked files, and an update would lose your changes in them."
         fail(f"{words} Remove the patterns: {', '.join(lines)}")
+    if names := " ".join(hidden()):
+        words = "Git hides your changes in these files, and an update would lose them. Run git"
+        fail(f"{words} update-index --no-skip-worktree, or --no-assume-unchanged, with: {names}")
     print(f"Updating from {current} to {latest}.", flush=True)
     try:
         copier("update", "--defaults", "--quiet")
@@ -78,7 +81,7 @@ def merge() -> None:
     found = uv() if (PROJECT / "uv.lock").exists() else None
     if found and subprocess.run([found, "lock", "--quiet"], cwd=PROJECT).returncode:
         fail(
-            "The update is in your working tree, but uv lock fails: see above. "
+            f"{UPDATED} uv lock fails: see above. "
             "Correct pyproject.toml, and run: uv lock && uv run just check test"
         )
 
@@ -116,19 +119,15 @@ def update() -> None:
         just = [found, "run", "just"]  # uv installs new dependencies
     for recipe in ("check", "test"):
         if subprocess.run([*just, recipe], cwd=PROJECT).returncode:
-            fail(
-                "The update is in your working tree, but a check fails: see above. "
-                "git diff shows what changed."
-            )
+            fail(f"{UPDATED} a check fails: see above. git diff shows what changed.")
     print("Next: review the changes with git status and git diff, and commit them.")
 
 
-COMMANDS: dict[str, Callable[[], None]] = {
-    "status": status,
-    "merge": merge,
-    "update": update,
-    "version": lambda: print(answer("_commit")),
-}
+def version() -> None:
+    print(answer("_commit"))
+
+
+COMMANDS = {command.__name__: command for command in (status, merge, update, version)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:

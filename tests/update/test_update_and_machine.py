@@ -81,6 +81,27 @@ def test_git_settings_do_not_hide_a_conflict_or_drop_an_edit(project: Path) -> N
     assert "# Mine\n_list:" in (project / "justfile").read_text()
 
 
+def test_the_attributes_and_hooks_of_all_repositories_do_not_drop_an_edit(
+    project: Path, tmp_path: Path
+) -> None:
+    """Copier commits and compares in repositories of its own, where these apply too."""
+    replace(project / "justfile", "_list:", "# Mine\n_list:")
+    commit(project)
+    write(
+        tmp_path,
+        {
+            "attributes": "justfile -diff\n",
+            "hooks/prepare-commit-msg": "#!/bin/sh\necho A ticket is missing\nexit 1\n",
+            "gitconfig": f"[core]\n\tattributesFile = {tmp_path / 'attributes'}\n"
+            f"\thooksPath = {tmp_path / 'hooks'}\n",
+        },
+    )
+    (tmp_path / "hooks/prepare-commit-msg").chmod(0o755)
+    run(project, "sh", "bin/template", "merge", GIT_CONFIG_GLOBAL=str(tmp_path / "gitconfig"))
+    assert "# Mine\n_list:" in (project / "justfile").read_text()
+    assert (project / "docs/office.md").exists()
+
+
 def test_an_update_that_fails_halfway_is_undone(project: Path) -> None:
     """A directory that git ignores is where the new version has a file."""
     replace(project / "justfile", "_list:", "# Mine\n_list:")

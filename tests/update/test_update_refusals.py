@@ -72,6 +72,29 @@ def test_tracked_files_that_the_user_ignores_everywhere_are_refused(
     assert (project / "AGENTS.md").read_text().endswith("\nSell bread.\n")
 
 
+@pytest.mark.parametrize("option", ["--assume-unchanged", "--skip-worktree"])
+def test_changes_that_git_hides_are_refused(project: Path, option: str) -> None:
+    """Copier would overwrite them, because the tree looks clean."""
+    replace(project / "compose.yaml", "image: postgres:17", "image: postgres:16")
+    git(project, "update-index", option, "compose.yaml")
+    assert git(project, "status", "--porcelain") == ""
+    undone = option.replace("--", "--no-")
+    assert re.fullmatch(
+        f"Git hides your changes in these files, .* {undone}.*: compose.yaml",
+        refusal(project),
+    )
+    git(project, "update-index", undone, "compose.yaml")
+    assert git(project, "status", "--porcelain") == " M compose.yaml\n"
+    git(project, "stash")
+    merge(project)
+
+
+def test_files_that_a_sparse_checkout_leaves_out_are_no_changes(project: Path) -> None:
+    git(project, "sparse-checkout", "set", "--no-cone", "/*", "!/docs")
+    assert not (project / "docs").exists()
+    merge(project)
+
+
 def test_a_project_without_a_commit_is_refused(future: Path, tmp_path: Path) -> None:
     render(future, tmp_path / "project")
     assert "to git first" in merge(tmp_path / "project", code=1)
