@@ -44,7 +44,13 @@ CONDITIONAL = {
 }
 """Files that depend on an answer."""
 
-MERGED = {"Procfile", "compose.yaml", "config/settings/base.py", "config/settings/celery.py"}
+MERGED = {
+    ".env.example",
+    "Procfile",
+    "compose.yaml",
+    "config/settings/base.py",
+    "config/settings/celery.py",
+}
 
 
 def test_every_question_is_changed_here() -> None:
