@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.projects import run
+from support.projects import replace, run, tree
 from support.rendering import render
 
 CODE = "\n\ndef _shop(value):\n    print(value)\n"
@@ -25,3 +25,23 @@ def test_only_files_of_the_template_have_the_strict_rules(template: Path, tmp_pa
         assert f"{name}:" in style or name.startswith("config/"), style
     for file in yours:
         assert file.name not in types + style
+
+
+def test_another_style_of_the_user_does_not_reformat_the_code_of_the_template(
+    template: Path, tmp_path: Path
+) -> None:
+    """Otherwise each update would conflict with it."""
+    project = render(template, tmp_path / "project")
+    replace(
+        project / "pyproject.toml",
+        "line-length = 100\n",
+        'line-length = 79\nformat.quote-style = "single"\n',
+    )
+    before = tree(project)
+    run(project, "ruff", "format", ".")
+    after = tree(project)
+    changed = {name.partition("/")[0] for name in before if after[name] != before[name]}
+    assert changed >= {"config"}
+    own = ("apps/pipeline/", "tests/")
+    assert [name for name in before if name.startswith(own) and after[name] != before[name]] == []
+    run(project, "ruff", "check", ".")
