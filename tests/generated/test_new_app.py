@@ -1,4 +1,4 @@
-"""An app from `just app` whose model is changed: `makemigrations` replaces its migration."""
+"""An app from `just app` whose model or task is changed."""
 
 import shutil
 from pathlib import Path
@@ -105,3 +105,17 @@ def test_whoever_quits_has_the_migration_still(app: Path) -> None:
     before = (app / "migrations/0001_initial.py").read_bytes()
     makemigrations(app, "--no-input", code=3)
     assert (app / "migrations/0001_initial.py").read_bytes() == before
+
+
+def test_one_test_fails_if_the_task_of_a_schedule_was_deleted(
+    original: Path, tmp_path: Path
+) -> None:
+    project = shutil.copytree(original, tmp_path / "project", symlinks=True)
+    (project / "apps/catalog/tasks.py").write_text("")
+    own = project / "apps/pipeline/tests"
+    files = [own / f"test_{name}.py" for name in ("checks", "doctor", "failed", "forks", "logs")]
+    printed = run(project, "pytest", "-q", "-n", "2", *map(str, files), "tests", codes=(1,))
+    assert [line for line in printed.splitlines() if line.startswith("FAILED")] == [
+        "FAILED apps/pipeline/tests/test_checks.py::test_the_project_has_no_messages"
+    ]
+    assert "No task is registered as 'apps.catalog.tasks.archive_old_items_task'" in printed

@@ -18,6 +18,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from apps.pipeline.broker import embedded
+from apps.pipeline.checks.schedules import declarations
 from config.celery import app as project_app
 
 STOP_TIMEOUT = 60  # seconds
@@ -118,9 +119,19 @@ def live_worker(live_app: Celery, transactional_db: None) -> Iterator[Celery]:
         yield live_app
 
 
+def skip_if_no_worker_starts() -> None:
+    """Skip a test if a schedule of the project keeps worker and Beat from starting.
+
+    Another test fails then, with the same message.
+    """
+    for error in declarations():
+        pytest.skip(error.msg)
+
+
 @contextmanager
 def running(*arguments: str, broker: str, directory: Path, **variables: str) -> Iterator[Path]:
     """Run a Celery command in a new process on the test database; yield the path of its log."""
+    skip_if_no_worker_starts()
     log = directory / f"{arguments[0]}.log"
     environment = os.environ | {
         "CELERY_BROKER_URL": broker,

@@ -113,7 +113,7 @@ def broker_down(app: Celery, broker_url: str) -> Iterator[None]:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("short_trip")
+@pytest.mark.usefixtures("short_trip", "no_own_errors")
 class TestRed:
     def test_says_how_to_start_worker_and_beat(self, app: Celery) -> None:
         output = StringIO()

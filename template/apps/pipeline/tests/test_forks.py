@@ -23,6 +23,8 @@ Guard = AbstractContextManager[None]
 
 ORDER = """
 from config.celery import app
+from apps.pipeline.checks import report
+report.report_and_exit = lambda: None
 names = [type(step).__name__ for step in app.Worker(hostname="w@test", concurrency=1).steps]
 print(*names)
 """
