@@ -49,31 +49,24 @@ def on_failure(
         kwargs,
         in_task=get_current_worker_task() is None,  # the event loop must not wait for the database
         task_id=task_id,
-        name=sender.name,
         error=f"{type(exception).__name__}: {exception}"[:ERROR_LENGTH],
         traceback=str(einfo.traceback) if einfo else "",
-        **_place(sender.app, request),
+        **_about(sender, request),
     )
 
 
 def on_revoked(sender: Any, request: Any, expired: bool, signum: Any, **others: Any) -> None:
     """Handle `task_revoked`. `request` is the Context that the worker has made for the task."""
-    record(
-        Reason.EXPIRED if expired else Reason.REVOKED,
-        request,
-        request.args,
-        request.kwargs,
-        in_task=True,
-        task_id=request.id,
-        name=sender.name,
-        error=f"signal {signum}" if signum else "",
-        **_place(sender.app, request),
-    )
+    reason = Reason.EXPIRED if expired else Reason.REVOKED
+    error = f"signal {signum}" if signum else ""
+    fields = {"task_id": request.id, "error": error} | _about(sender, request)
+    record(reason, request, request.args, request.kwargs, in_task=True, **fields)
 
 
-def _place(app: Any, request: Any) -> dict[str, Any]:
+def _about(task: Any, request: Any) -> dict[str, Any]:
     return {
-        "queue": queue_of(app, request.delivery_info) or "",
+        "name": task.name,
+        "queue": queue_of(task.app, request.delivery_info) or "",
         "worker": request.hostname or "",
         "attempts": (request.retries or 0) + 1,
     }

@@ -134,17 +134,11 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _followed(seen: Trace) -> Recent:
+def _followed(one: Trace) -> Recent:
+    state = {True: "succeeded", False: "failed", None: "runs"}[one.ok]
+    took, steps = one.milliseconds, tuple(one.steps)
     return Recent(
-        seen.task_id,
-        seen.name,
-        seen.ok,
-        {True: "succeeded", False: "failed", None: "runs"}[seen.ok],
-        seen.at,
-        seen.outcome,
-        seen.milliseconds,
-        seen.retries,
-        steps=tuple(seen.steps),
+        one.task_id, one.name, one.ok, state, one.at, one.outcome, took, one.retries, steps=steps
     )
 
 
