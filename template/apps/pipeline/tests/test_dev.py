@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -21,6 +20,7 @@ from django.conf import settings
 
 from apps.pipeline.broker.embedded import free_port
 from apps.pipeline.management.commands.dev import Processes
+from apps.pipeline.tests.waiting import wait_until
 from config.settings.celery import CELERY_RESULT_BACKEND
 
 pytestmark = pytest.mark.faults  # it starts all processes twice
@@ -87,13 +87,6 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         yield Dev(process, port, directory / "output")
         process.terminate()
         process.wait(WAIT_TIMEOUT)
-
-
-def wait_until(met: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not met():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def groups(root: int) -> set[int]:

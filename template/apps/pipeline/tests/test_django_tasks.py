@@ -29,6 +29,7 @@ from apps.pipeline.outbox import publishing, sender
 from apps.pipeline.outbox.models import Message
 from apps.pipeline.outbox.relay import relay
 from apps.pipeline.testing import worker_thread
+from apps.pipeline.tests.waiting import wait_until
 from config.celery import app as project_app
 
 if not django_tasks.is_available():
@@ -251,10 +252,8 @@ def test_a_task_that_a_time_limit_ends_is_kept_with_its_queue(live_worker: Celer
     from apps.pipeline.failed.models import FailedTask
 
     taken(live_worker, "the-id").on_timeout(False, 5)
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not (row := FailedTask.objects.first()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(FailedTask.objects.exists)
+    row = FailedTask.objects.get()
     assert (row.task_id, row.reason) == ("the-id", "time limit")
     assert (row.queue, row.worker, row.attempts) == ("celery", "celery@one", 4)
 
@@ -289,9 +288,7 @@ class TestSending:
             last = note.using(priority=priority).enqueue(str(priority))
         with worker_thread(live_app):
             finished(last)
-            deadline = time.monotonic() + WAIT_TIMEOUT
-            while len(done) < 3 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            wait_until(lambda: len(done) == 3)
         assert done == ["0", "-1", "-100"]
 
     @pytest.mark.usefixtures("live_app")

@@ -1,6 +1,6 @@
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -19,6 +19,7 @@ from apps.pipeline.status import parts, report
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.trace import round_trip
 from apps.pipeline.testing import running
+from apps.pipeline.tests.waiting import wait_until
 
 PARTS = [
     "configuration",
@@ -94,15 +95,6 @@ class TestGreen:
         assert found["worker"][0] is True
         assert "runs on another machine (it ran the test task)" in found["worker"][1]
         assert found["round trip"][0] is True
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if true():
-            return
-        pause.wait(0.1)
-    raise AssertionError("waited for a minute")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -39,6 +38,7 @@ from apps.pipeline.failed.models import FailedTask, Reason
 from apps.pipeline.failed.signals import on_revoked
 from apps.pipeline.testing import running
 from apps.pipeline.tests.users import create_user
+from apps.pipeline.tests.waiting import wait_until
 from apps.pipeline.worker import unusable
 
 PAGE = "/admin/pipeline_failed/failedtask/"
@@ -91,13 +91,6 @@ def spoil() -> None:
 
 def tell(failed: FailedTask) -> None:
     told.append(str(failed))
-
-
-def wait_until(met: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not met():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def kept(count: int = 1) -> list[FailedTask]:

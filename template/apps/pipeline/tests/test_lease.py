@@ -13,6 +13,7 @@ from redis import Redis
 
 from apps.pipeline.broker.redis import lease, transport, unacked
 from apps.pipeline.tests.messages import QUEUE, send
+from apps.pipeline.tests.waiting import wait_until
 
 WAIT_TIMEOUT = 60  # seconds
 
@@ -145,10 +146,7 @@ class TestRenewal:
         lease.start(live_app)
         assert lease.held()
         for _ in range(2):  # the thread creates the lease, and creates it again
-            deadline = time.monotonic() + WAIT_TIMEOUT
-            while not redis.delete(f"pipeline.lease.{lease.worker()}"):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: redis.delete(f"pipeline.lease.{lease.worker()}"))
         lease.start(live_app)
         started = [thread.name for thread in threading.enumerate() if thread not in before]
         assert started.count("lease") == 1
@@ -171,10 +169,7 @@ class TestRenewal:
 
         monkeypatch.setattr(lease, "renew", refuse_once)
         lease.start(live_app)
-        deadline = time.monotonic() + WAIT_TIMEOUT
-        while not redis.exists(f"pipeline.lease.{lease.worker()}"):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: redis.exists(f"pipeline.lease.{lease.worker()}"))
         assert "Renewing the lease failed" in caplog.text
 
     @pytest.mark.parametrize("url", ["amqp://localhost//", "sqs://"])

@@ -24,6 +24,7 @@ from apps.pipeline.logs import ids
 from apps.pipeline.logs.lines import Ids, LineFormatter, WithoutData
 from apps.pipeline.logs.middleware import RequestIdMiddleware
 from apps.pipeline.testing import running, worker_thread
+from apps.pipeline.tests.test_settings import PRODUCTION
 from apps.pipeline.worker.request import Request
 from config.celery import app as project_app
 
@@ -284,14 +285,8 @@ class TestFormats:
 
 def test_gunicorn_needs_no_settings_variable() -> None:
     """Its configuration is read before `config.wsgi`, which has the default."""
-    production = {
-        "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
-        "DJANGO_ALLOWED_HOSTS": "example.com",
-        "DATABASE_URL": "sqlite:///db.sqlite3",
-        "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
-        "CELERY_RESULT_BACKEND": "redis://127.0.0.1:1/0",
-    }
-    environment = os.environ | production
+    urls = dict.fromkeys(("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"), "redis://127.0.0.1:1/0")
+    environment = os.environ | PRODUCTION | urls
     del environment["DJANGO_SETTINGS_MODULE"]
     command = [sys.executable, "-m", "gunicorn", "--check-config", "config.wsgi"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -321,11 +316,7 @@ def test_log_level_overrides_the_level_of_the_command(
 def test_a_worker_writes_json_in_production(
     live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings, transactional_db: None
 ) -> None:
-    production = {
-        "DJANGO_SETTINGS_MODULE": "config.settings.production",
-        "DJANGO_SECRET_KEY": uuid.uuid4().hex * 2,
-        "DJANGO_ALLOWED_HOSTS": "example.com",
-    }
+    production = {name: it for name, it in PRODUCTION.items() if name != "DATABASE_URL"}
     command = ("worker", "-l", "info", "--concurrency=1", "--include", __name__)
     ids.request_id.set("request-5")
     sent = audited.delay(SECRET)

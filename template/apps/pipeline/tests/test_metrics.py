@@ -16,6 +16,7 @@ from celery import Celery, current_app
 from celery.schedules import schedule
 from pytest_django import Settings
 
+from apps.pipeline.broker.embedded import free_port
 from apps.pipeline.testing import running
 
 pytest.importorskip("prometheus_client")
@@ -30,12 +31,6 @@ WAIT_TIMEOUT = 60  # seconds
 
 def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def read(port: int, condition: Callable[[str], bool]) -> str:

@@ -42,6 +42,7 @@ from apps.pipeline.broker.redis.server import has_subscribers
 from apps.pipeline.liveness import heartbeat
 from apps.pipeline.tasks import ping
 from apps.pipeline.testing import worker_thread
+from apps.pipeline.tests.waiting import wait_until
 from apps.pipeline.worker import answer, unusable
 from apps.pipeline.worker import consumer as consumers
 from apps.pipeline.worker.heartbeat import TIMEOUTS, Heartbeat, gives_all, waiting_messages
@@ -853,13 +854,6 @@ class TestMingle:
     def test_a_broker_that_does_not_tell_may_have_other_workers(self) -> None:
         with Connection("memory://") as connection:
             assert has_subscribers(connection)
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_result_is_read_to_its_end_when_the_connection_is_lost() -> None:
