@@ -23,6 +23,7 @@ from apps.pipeline.status.trace import Trace, follow
 from apps.pipeline.status.workers import workers
 from apps.pipeline.tasks import ping
 from apps.pipeline.testing import running
+from apps.pipeline.tests.waiting import wait_until
 from apps.pipeline.worker import answer
 
 WAIT_TIMEOUT = 60  # seconds
@@ -62,10 +63,7 @@ def done(live_worker: Celery) -> Iterator[list[object]]:
 
 
 def wait_for(results: list[object], count: int) -> None:
-    deadline = time.monotonic() + WAIT_TIMEOUT
-    while len(results) < count and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(results) >= count
+    wait_until(lambda: len(results) >= count)
 
 
 def test_a_task_returns_its_result(live_worker: Celery) -> None:
@@ -218,9 +216,6 @@ def test_a_queue_with_tasks_is_red_until_a_worker_consumes_it(
     ):
         green = rf"0 waiting in {default}, which (celery@\S+) consumes; "
         green += r"0 waiting in mail, which \1 consumes"
-        deadline = time.monotonic() + WAIT_TIMEOUT
-        while not re.fullmatch(green, queues().words):
-            assert time.monotonic() < deadline, queues()
-            time.sleep(0.1)
+        wait_until(lambda: re.fullmatch(green, queues().words))
         assert queues().ok
     assert nobody in queues().words

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pytest_django import Settings
 
 from apps.pipeline.beat import lock
 from apps.pipeline.beat.lock import DatabaseLock, FileLock, Lock
+from apps.pipeline.tests.waiting import wait_until
 
 HOLDER = """
 import sys, time
@@ -22,16 +22,6 @@ assert lock.hold()
 print("held", flush=True)
 time.sleep(60)
 """
-
-
-def is_taken(lock: Lock) -> bool:
-    """Whether the lock can be taken: a database ends a closed session some moments later."""
-    deadline = time.monotonic() + 30
-    while not lock.hold():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 class Contract:
@@ -48,7 +38,7 @@ class Contract:
         first, second = pair
         assert all(first.hold() for _ in range(3))
         first.release()
-        assert is_taken(second)
+        wait_until(second.hold)  # a database ends a closed session some moments later
         assert not first.hold()
 
     def test_releasing_a_lock_of_another_holder_does_nothing(self, pair: tuple[Lock, Lock]) -> None:
@@ -114,10 +104,10 @@ class TestDatabaseLock(Contract):
                 cursor.execute("KILL %s", [number])
         with pytest.raises(Error):
             first.hold()
-        assert is_taken(second)
+        wait_until(second.hold)  # a database ends a closed session some moments later
         assert not first.hold()
         second.release()
-        assert is_taken(first)
+        wait_until(first.hold)
 
 
 def test_sqlite_uses_the_file_lock(settings: Settings, tmp_path: Path) -> None:
