@@ -12,7 +12,7 @@ from celery.schedules import solar
 from django_celery_beat.tzcrontab import TzAwareCrontab
 from redbeat import decoder, schedulers
 
-from apps.pipeline.beat.leader import LeaderMixin, TakenError, declared_entries
+from apps.pipeline.beat.leader import LeaderMixin, declared_entries
 from apps.pipeline.beat.lock import LEASE, Lock
 from apps.pipeline.beat.once import Once
 
@@ -181,12 +181,9 @@ class RedBeatScheduler(LeaderMixin, schedulers.RedBeatScheduler):
             entry.reschedule(now)
 
     def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
-        # A tick sends all due tasks. It can take longer than the lease, and during an outage longer
-        # than the watchdog allows.
+        # A tick sends all due tasks. During an outage it takes longer than the watchdog allows.
         if self._send_error:
             raise self._send_error
-        if not self._lock.hold():
-            raise TakenError
         self._keep_lock()
         return super().maybe_due(entry, **kwargs)
 
