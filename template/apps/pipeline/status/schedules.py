@@ -81,10 +81,12 @@ def switch(key: str, *, enable: bool, user_id: int | None) -> None:
     row = rows.filter(pk=key).first() if key.isdecimal() else None
     if row is None:
         return
-    row.enabled = enable
-    row.last_run_at = None  # do not repeat the runs that were due while it was disabled
-    changed = ["enabled", "date_changed", *(["last_run_at"] if enable else [])]
-    row.save(update_fields=changed)  # Beat may write the other fields
+    row.enabled, now = enable, timezone.now()
+    # Do not repeat the runs that were due while it was disabled. Without a last run, the library
+    # runs a row with a start time at once if this time has passed.
+    row.last_run_at = now if row.start_time and row.start_time < now else None
+    # Beat may write the other fields.
+    row.save(update_fields=["enabled", "date_changed", *(["last_run_at"] if enable else [])])
     if user_id is not None and apps.is_installed("django.contrib.admin"):
         from django.contrib.admin.models import CHANGE, LogEntry
 

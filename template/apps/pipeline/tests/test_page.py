@@ -218,6 +218,10 @@ class TestSwitch:
         assert (row.enabled, row.last_run_at) == (True, None), "runs that were due do not follow"
         assert PeriodicTasks.last_change() > told, "Beat reads the rows again"
         assert LogEntry.objects.filter(object_id=str(row.pk)).count() == 2
+        type(row).objects.update(enabled=False, start_time=told)
+        client.post("/staff/", {"enable": row.pk})
+        row.refresh_from_db()
+        assert row.last_run_at > told, "else it would run at once"
 
     def test_a_key_of_a_thousand_has_no_separator(
         self, row: Any, client: Client, settings: Settings
