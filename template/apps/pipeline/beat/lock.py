@@ -41,11 +41,8 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[str] | None = None
-
-    @property
-    def is_used(self) -> bool:
-        """Whether Beats use this file. In production, a Beat in another container has its own."""
-        return settings.DEBUG or self._path.exists()
+        # Whether Beats use this file. In production, a Beat in another container has its own.
+        self.is_used = settings.DEBUG or path.exists()
 
     def hold(self) -> bool:
         if self._file is None:

@@ -35,7 +35,9 @@ def sync(*, dry_run: bool = False, drop: bool = False) -> list[str]:
     concurrent syncs run one after the other.
     """
     with transaction.atomic():
-        _lock()
+        # Lock a row until the transaction ends, so that two deploys do not sync at the same time.
+        PeriodicTasks.objects.get_or_create(ident=1, defaults={"last_update": timezone.now()})
+        PeriodicTasks.objects.select_for_update().get(ident=1)
         changes = _apply({} if drop else declared())
         if dry_run:
             transaction.set_rollback(True)
@@ -51,12 +53,6 @@ def after_migrate(sender: AppConfig, using: str, verbosity: int, **kwargs: Any) 
     for change in sync():
         if verbosity >= 1:
             print(f"  Schedule {change}")  # noqa: T201
-
-
-def _lock() -> None:
-    """Lock a row until the transaction ends, so that two deploys do not sync at the same time."""
-    PeriodicTasks.objects.get_or_create(ident=1, defaults={"last_update": timezone.now()})
-    PeriodicTasks.objects.select_for_update().get(ident=1)
 
 
 def _apply(schedules: dict[str, Schedule]) -> list[str]:
@@ -86,15 +82,11 @@ def _owned() -> dict[str, PeriodicTask]:
     owned: dict[str, PeriodicTask] = {}
     marked = PeriodicTask.objects.using(DEFAULT_DB_ALIAS).filter(headers__contains=MARK)
     for row in marked.select_related(*KINDS).order_by("pk"):
-        name = _headers(row).get(MARK)
-        if isinstance(name, str) and owned.setdefault(name, row) is not row:
-            _disown(row)  # a copy that a user made
+        headers = _headers(row)
+        name = headers.pop(MARK, None)
+        if isinstance(name, str) and owned.setdefault(name, row) is not row:  # a user's copy
+            type(row).objects.filter(pk=row.pk).update(headers=json.dumps(headers))
     return owned
-
-
-def _disown(row: PeriodicTask) -> None:
-    headers = {name: value for name, value in _headers(row).items() if name != MARK}
-    type(row).objects.filter(pk=row.pk).update(headers=json.dumps(headers))
 
 
 def _remove(rows: dict[str, PeriodicTask]) -> list[str]:

@@ -780,6 +780,21 @@ class TestRedBeat:
         app.close()
 
     @pytest.fixture
+    def make(
+        self, redbeat: Any, app: Celery, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[Any]:
+        made: list[Any] = []
+
+        def make(*declarations: Schedule) -> Any:
+            in_memory(monkeypatch, *declarations)
+            made.append(redbeat.RedBeatScheduler(app))
+            return made[-1]
+
+        yield make
+        for scheduler in made:
+            scheduler.close()
+
+    @pytest.fixture
     def clock(self, redbeat: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
         for name in ("default_now", "_default_now"):
             monkeypatch.setattr(redbeat.Entry, name, lambda _: clock.time)
@@ -795,32 +810,19 @@ class TestRedBeat:
         ids=["crontab with a time zone", "sun", "one-off"],
     )
     def test_redis_stores_each_kind_of_schedule(
-        self,
-        redbeat: Any,
-        app: Celery,
-        sent: FakeProducer,
-        when: Any,
-        monkeypatch: pytest.MonkeyPatch,
+        self, redbeat: Any, make: Any, app: Celery, when: Any
     ) -> None:
         if isinstance(when, Solar):
             pytest.importorskip("ephem", reason="Celery computes the sun with the package ephem")
-        in_memory(monkeypatch, Schedule(name="Open", task="bakery.open", when=when))
-        scheduler = redbeat.RedBeatScheduler(app)
-        scheduler.tick()
+        make(Schedule(name="Open", task="bakery.open", when=when)).tick()
         entry = redbeat.Entry.from_key(redbeat.Entry.generate_key(app, "Open"), app=app)
-        scheduler.close()
         declared = leader.declared_entries()["Open"]["schedule"]
         assert type(entry.schedule) is type(declared)
         assert entry.schedule == declared
         assert isinstance(declared, TzAwareCrontab | solar | Once)
 
-    def test_only_declared_entries_are_removed(
-        self, redbeat: Any, app: Celery, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        in_memory(monkeypatch, every_hour())
-        scheduler = redbeat.RedBeatScheduler(app)
-        scheduler.tick()
-        scheduler.close()
+    def test_only_declared_entries_are_removed(self, redbeat: Any, make: Any, app: Celery) -> None:
+        make(every_hour()).tick()
         redbeat.Entry("By hand", "bakery.open", timedelta(minutes=30), app=app).save()
         keys = {name: redbeat.Entry.generate_key(app, name) for name in ("Knead", "By hand")}
         stored = redbeat.RedBeatScheduler(app, lazy=True).stored()
@@ -833,16 +835,10 @@ class TestRedBeat:
             redbeat.Entry.from_key(keys["Knead"], app=app)
 
     def test_a_schedule_that_runs_once_is_not_repeated_after_restarts(
-        self,
-        redbeat: Any,
-        app: Celery,
-        sent: FakeProducer,
-        clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
+        self, make: Any, sent: FakeProducer, clock: Clock
     ) -> None:
-        in_memory(monkeypatch, open_in_an_hour())
         for expected in ([], ["bakery.open"], ["bakery.open"]):
-            scheduler = redbeat.RedBeatScheduler(app)
+            scheduler = make(open_in_an_hour())
             tick(scheduler)
             scheduler.close()
             assert sent == expected
@@ -851,20 +847,20 @@ class TestRedBeat:
     @pytest.mark.parametrize("restarted", [False, True])
     def test_tasks_are_sent_after_a_clock_that_was_ahead_is_corrected(
         self,
-        redbeat: Any,
+        make: Any,
         app: Celery,
         sent: FakeProducer,
         clock: Clock,
         monkeypatch: pytest.MonkeyPatch,
         restarted: bool,
     ) -> None:
-        in_memory(monkeypatch, every_hour(), open_in_an_hour())
         ahead = SimpleNamespace(
             time=lambda: clock.time.timestamp(), monotonic=lambda: NOON.timestamp()
         )
         monkeypatch.setattr("apps.pipeline.beat.clock.time", ahead)
         app.conf.result_expires = None  # otherwise Celery adds a schedule
-        scheduler = redbeat.RedBeatScheduler(app)
+        declarations = every_hour(), open_in_an_hour()
+        scheduler = make(*declarations)
         tick(scheduler)
         clock.time = NOON + timedelta(days=1)
         tick(scheduler)
@@ -872,18 +868,16 @@ class TestRedBeat:
         clock.time = NOON
         if restarted:
             scheduler.close()
-            scheduler = redbeat.RedBeatScheduler(app)
+            scheduler = make(*declarations)
         tick(scheduler)
         clock.time = NOON + timedelta(hours=1)
         tick(scheduler)
-        scheduler.close()
         assert sorted(sent) == ["bakery.knead", "bakery.knead", "bakery.open"]
 
     def test_the_lock_is_confirmed_while_entries_are_read_and_one_that_is_not_valid_is_skipped(
-        self, redbeat: Any, app: Celery, sent: FakeProducer, monkeypatch: pytest.MonkeyPatch
+        self, redbeat: Any, make: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        in_memory(monkeypatch, every_hour())
-        scheduler = redbeat.RedBeatScheduler(app)
+        scheduler = make(every_hour())
         hold = Mock(wraps=scheduler._lock.hold)
         client, gone = scheduler._lock._lock.redis, [f"redbeat:{number}" for number in range(9)]
         client.zadd("redbeat::schedule", dict.fromkeys(gone, 4_000_000_000))
@@ -894,18 +888,11 @@ class TestRedBeat:
         scheduler.tick()
         assert hold.call_count > len(gone) + 3  # and at other times
         assert "Knead" in [entry.name for entry in scheduler.stored()]
-        scheduler.close()
 
     def test_a_run_that_the_broker_did_not_accept_is_undone(
-        self,
-        redbeat: Any,
-        app: Celery,
-        sent: FakeProducer,
-        clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
+        self, make: Any, sent: FakeProducer, clock: Clock
     ) -> None:
-        in_memory(monkeypatch, open_in_an_hour())
-        scheduler = redbeat.RedBeatScheduler(app)
+        scheduler = make(open_in_an_hour())
         tick(scheduler)
         clock.time += timedelta(hours=1)
         sent.down = True
@@ -913,20 +900,13 @@ class TestRedBeat:
         assert sent == []
         sent.down = False
         tick(scheduler)
-        scheduler.close()
         assert sent == ["bakery.open"]
 
     def test_a_tick_ends_if_the_broker_does_not_accept_a_task(
-        self,
-        redbeat: Any,
-        app: Celery,
-        sent: FakeProducer,
-        clock: Clock,
-        monkeypatch: pytest.MonkeyPatch,
+        self, make: Any, sent: FakeProducer, clock: Clock
     ) -> None:
-        in_memory(monkeypatch, *(Schedule(name=name, task=name, when=NOON) for name in "abc"))
         clock.time -= timedelta(hours=1)
-        scheduler = redbeat.RedBeatScheduler(app)
+        scheduler = make(*(Schedule(name=name, task=name, when=NOON) for name in "abc"))
         tick(scheduler)
         clock.time += timedelta(hours=1)
         sent.down = True
@@ -934,7 +914,6 @@ class TestRedBeat:
         assert sent.attempts == 1
         sent.down = False
         tick(scheduler)
-        scheduler.close()
         assert sorted(sent) == ["a", "b", "c"]
 
     def test_the_last_run_is_correct_in_the_repeated_hour(self, redbeat: Any, app: Celery) -> None:
@@ -942,17 +921,13 @@ class TestRedBeat:
         app.conf.update(timezone="Europe/Berlin")
         assert entry.default_now().tzinfo is UTC
 
-    def test_one_of_two_holds_the_lock_until_it_stops(
-        self, redbeat: Any, app: Celery, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        in_memory(monkeypatch)
-        first, second = redbeat.RedBeatScheduler(app), redbeat.RedBeatScheduler(app)
+    def test_one_of_two_holds_the_lock_until_it_stops(self, make: Any) -> None:
+        first, second = make(), make()
         assert first._lead()
         assert not second._lead()
         assert first._lead()
         first.close()
         assert second._lead()
-        second.close()
 
 
 HANGS = """

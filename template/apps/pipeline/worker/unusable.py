@@ -85,8 +85,7 @@ class UnusableMixin(consumer.Consumer):
             self.app.backend.mark_as_failure(task_id, error, request=request)
         except Exception as reason:  # different result backends raise different errors
             logger.warning("The result of the unknown task %s was not stored: %s", name, reason)
-        about = {"message": message, "exc": error, "name": name, "id": task_id}
-        signals.task_unknown.send(sender=self, **about)
+        signals.task_unknown.send(self, message=message, exc=error, name=name, id=task_id)
 
     def return_to_queue(self, message: Message) -> None:
         """Return a message now, or when the broker answers again."""
