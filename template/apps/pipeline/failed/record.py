@@ -11,7 +11,7 @@ from kombu import Message
 from kombu.exceptions import OperationalError
 
 from apps.pipeline.broker.queues import HIDDEN, UNKNOWN_QUEUE, hides_arguments
-from apps.pipeline.failed.message import NotKeptError, message
+from apps.pipeline.failed.message import message
 from apps.pipeline.failed.models import FailedTask, Reason
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def record(
         row = {"reason": reason.value, "failed_at": timezone.now().isoformat(), **fields}
         try:
             row["message"] = message(name, args, kwargs, request)
-        except NotKeptError as error:
+        except Exception as error:  # NotKeptError, or headers that are not those of a task
             if reason == Reason.UNKNOWN:  # its message goes to UNKNOWN_QUEUE, or stays there
                 text = "The unknown task %s[%s] is kept in the queue %s: %s"
                 logger.warning(text, name, task_id, UNKNOWN_QUEUE, error)

@@ -189,6 +189,7 @@ class TestKept:
             ({"task": "mill.sell", "id": "two"}, "[]", "two"),
             ({"task": "mill.sell", "id": "two"}, "null", "two"),
             ({"task": "mill.sell", "id": "two"}, "{}", "two"),
+            ({"task": "mill.sell", "id": "two", "timelimit": "a"}, " [[], {}, {}]", "two"),
         ],
     )
     def test_an_unreadable_message(

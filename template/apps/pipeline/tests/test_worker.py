@@ -430,6 +430,23 @@ class TestUnknownTask:
             self.kept(live_worker)
 
 
+def test_a_message_that_fails_after_a_process_was_reserved_releases_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def handle(message: Any) -> None:
+        state.task_reserved(Mock(message=message))
+        raise TypeError
+
+    message = Mock(headers={"stamped_headers": 1}, acknowledged=False)
+    handling = Mock(return_value=handle)
+    monkeypatch.setattr(unusable.UnusableMixin, "create_task_handler", handling, raising=False)
+    consumer: Any = object.__new__(consumers.Consumer)
+    consumer.__dict__ |= {"controller": Mock(), "on_invalid_task": Mock(), "on_received": Mock()}
+    consumer.create_task_handler()(message)
+    consumer.on_invalid_task.assert_called_once()
+    consumer.controller._quick_release.assert_called_once()
+
+
 def consumer_of(app: Celery, connection: Any) -> Any:
     """A consumer that is not started, with the attributes that unknown tasks need."""
     consumer: Any = object.__new__(consumers.Consumer)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery.concurrency import prefork
@@ -120,15 +121,20 @@ class Consumer(UnusableMixin):
 
         def on_task_received(message: Message) -> None:
             self.on_received()
-            with ids.holding(ids.message, message.headers or {}):
+            headers: Any = message.headers or {}
+            with ids.holding(ids.message, headers):
                 try:
+                    sum(filter(None, headers.get("timelimit") or ()))  # are they numbers?
                     handle(message)
                 except UNUSABLE as error:
-                    # Celery handles only some of these errors. Others stop the worker, or make it
-                    # reconnect for ever. Seen in celery 5.7.0 (not reported yet). Delete the
-                    # branch once fixed.
+                    # Celery handles only some of these errors. Others stop the worker, make it
+                    # reconnect for ever, or keep the process that it has reserved for the task.
+                    # Seen in celery 5.7.0 (not reported yet). Delete this and `sum` once fixed.
                     if message.acknowledged:
                         raise
+                    if any(one.message is message for one in state.reserved_requests):
+                        with suppress(AttributeError):  # other pools than prefork reserve none
+                            self.controller._quick_release()
                     self.on_invalid_task(None, message, error)
 
         return on_task_received
