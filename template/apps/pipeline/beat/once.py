@@ -1,6 +1,5 @@
 """A schedule that runs once, for schedulers that cannot disable a schedule after its run."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +16,8 @@ class Once(clocked):
     2.9.0 (not reported yet). Delete this once `clocked` uses the last run.
     """
 
-    def __init__(
-        self, moment: datetime, nowfun: Callable[[], datetime] | None = None, app: Any = None
-    ) -> None:
-        super().__init__(moment, nowfun=nowfun, app=app)
+    def __init__(self, moment: datetime, *args: Any, **options: Any) -> None:
+        super().__init__(moment, *args, **options)
 
     def remaining_estimate(self, last_run_at: datetime) -> Any:
         """The time until it is due, or None after its run."""

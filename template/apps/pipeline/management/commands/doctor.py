@@ -32,9 +32,7 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _show(self, part: Part) -> None:
-        mark = MARKS[part.ok]
-        if part.ok is not None:
-            mark = self.style.SUCCESS(mark) if part.ok else self.style.ERROR(mark)
-        self.stdout.write(f"{mark} {part.name}: {part.words}")
+        styles: dict[Any, Any] = {True: self.style.SUCCESS, False: self.style.ERROR, None: str}
+        self.stdout.write(f"{styles[part.ok](MARKS[part.ok])} {part.name}: {part.words}")
         if part.to_do:
             self.stdout.write(f"  → {part.to_do}")
