@@ -57,10 +57,9 @@ def worker(broker: Part) -> Iterator[Part]:
 def beat(broker: Part) -> Part:
     """A Beat on another machine has no heartbeat file here, but it holds the lock."""
     seen, lead = parts.beat(), check_part("Beat", parts.leader, needs=broker)
-    if lead.ok is None and heartbeat.age("beat") is None:
-        return Part("Beat", None, "not known: it does not run on this machine")
     if lead.ok is None:
-        return Part("Beat", seen.ok, seen.words)
+        unknown = Part("Beat", None, "not known: it does not run on this machine")
+        return unknown if heartbeat.age("beat") is None else Part("Beat", seen.ok, seen.words)
     if lead.ok and not seen.ok and "no heartbeat for" not in seen.words:
         return Part("Beat", True, "the leader runs on another machine")
     return Part("Beat", seen.ok and bool(lead.ok), f"{seen.words}, {lead.words}")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from celery.concurrency import prefork
@@ -119,12 +118,12 @@ class Consumer(UnusableMixin):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         handle = super().create_task_handler(*args, **kwargs)
 
-        def on_task_received(message: Message) -> None:
+        def on_task_received(message: Any) -> None:
             self.on_received()
-            headers: Any = message.headers or {}
-            with ids.holding(ids.message, headers):
+            with ids.holding(ids.message, message.headers or {}):
                 try:
-                    sum(filter(None, headers.get("timelimit") or ()))  # are they numbers?
+                    # Are they numbers?
+                    sum(filter(None, (message.headers or {}).get("timelimit") or ()))
                     handle(message)
                 except UNUSABLE as error:
                     # Celery handles only some of these errors. Others stop the worker, make it
@@ -133,8 +132,8 @@ class Consumer(UnusableMixin):
                     if message.acknowledged:
                         raise
                     if any(one.message is message for one in state.reserved_requests):
-                        with suppress(AttributeError):  # other pools than prefork reserve none
-                            self.controller._quick_release()
+                        # Other pools than prefork reserve none.
+                        getattr(self.controller, "_quick_release", bool)()
                     self.on_invalid_task(None, message, error)
 
         return on_task_received
