@@ -19,11 +19,11 @@ def read_settings_directly(source: Any, **kwargs: object) -> None:
     """Handle the signal `on_after_configure` of an application. `source` is its `conf`."""
     for values in [*source.maps]:
         if getattr(values, "obj", None) is settings:
-            _follow_overrides(source.maps, values)
+            _follow_overrides(source, values)
 
 
-def _follow_overrides(maps: list[Any], lazy: Any) -> None:
-    used = lazy
+def _follow_overrides(conf: Any, lazy: Any) -> None:
+    maps, used = conf.maps, lazy
 
     def choose(**kwargs: object) -> None:
         nonlocal used
@@ -32,4 +32,5 @@ def _follow_overrides(maps: list[Any], lazy: Any) -> None:
         maps[place] = used = lazy if overridden else vars(lazy_settings._wrapped)
 
     choose()
-    setting_changed.connect(choose, weak=False)
+    vars(conf)["choose"] = choose  # so that it is deleted with `conf`
+    setting_changed.connect(choose)

@@ -19,6 +19,7 @@ from pytest_django import Settings
 
 from apps.pipeline.broker import embedded
 from apps.pipeline.checks.schedules import declarations
+from apps.pipeline.conf import read_settings_directly
 from config.celery import app as project_app
 
 STOP_TIMEOUT = 60  # seconds
@@ -48,6 +49,7 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
     for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
         # Celery prefers these to `conf`. Seen in celery 5.7.0 (celery #4284). Delete once fixed.
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CELERY_SKIP_CHECKS", "1")  # Django's, which are not about the worker
     app = Celery(
         "live",
         amqp=project_app.amqp_cls,
@@ -55,6 +57,7 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
         task_cls=project_app.task_cls,
         set_as_current=False,
     )
+    app.on_after_configure.connect(read_settings_directly)
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(
         broker_url=broker_url,

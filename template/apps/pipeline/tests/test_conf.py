@@ -1,8 +1,10 @@
 """Celery reads the current values of Django's settings."""
 
+import gc
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 from celery import Celery
@@ -50,6 +52,17 @@ def test_an_application_that_is_configured_during_an_override_uses_later_setting
         app.config_from_object("django.conf:settings", namespace="CELERY")
         assert app.conf.task_always_eager is True
     assert app.conf.task_always_eager is False
+
+
+def test_an_application_that_is_no_longer_used_is_not_told_of_overrides() -> None:
+    app = Celery("conf", set_as_current=False)
+    app.on_after_configure.connect(read_settings_directly)
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+    assert app.conf.task_acks_late is True
+    receiver = ref(vars(app.conf)["choose"])
+    del app
+    gc.collect()
+    assert receiver() is None
 
 
 def test_an_assigned_setting_is_used(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
