@@ -35,6 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     Tasks take their limits from the settings when they are imported, so that is done before.
     """
     limits.own_tasks()
+    monkeypatch.setattr(schedules, "autodiscover_modules", lambda _: None)
     settings.TASKS, settings.FAILED_TASK_NOTIFY = {}, None
     settings.CELERY_TASK_DEFAULT_QUEUE = "celery"
     settings.CELERY_TASK_QUEUES = settings.CELERY_TASK_ROUTES = None
@@ -639,31 +640,14 @@ def test_e013_eager_tasks_in_production(settings: Settings) -> None:
     assert report.messages() == []
 
 
-@pytest.mark.parametrize(
-    ("name", "url", "message"),
-    [
-        (
-            "DATABASE_URL",
-            "postgres://shop:secret/word@db/shop",
-            "invalid: Not a valid database URL",
-        ),
-        ("BEAT_LOCK_DATABASE_URL", "shop:secret@db", "invalid: Not a valid database URL"),
-        ("CELERY_BROKER_URL", "sentinel://:secret@one:port/0", "has a port that is not a number"),
-    ],
-)
-def test_settings_exit_with_a_message_for_a_wrong_url(name: str, url: str, message: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "manage.py", "check"],
-        env=os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings.local", name: url},
-        cwd=project.BASE_DIR,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_command_exits_with_a_message_for_a_wrong_url() -> None:
+    variables = os.environ | {"CELERY_BROKER_URL": "sentinel://:secret@one:port/0"}
+    variables |= {"DJANGO_SETTINGS_MODULE": "config.settings.local"}
+    command = [sys.executable, str(project.BASE_DIR / "manage.py"), "check"]
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True)
     assert ended.returncode == 1
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "secret" not in ended.stderr
+    assert "has a port that is not a number" in ended.stderr
+    assert not re.search("Traceback|secret", ended.stderr)
 
 
 @pytest.mark.usefixtures("no_own_errors")

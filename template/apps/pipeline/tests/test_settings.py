@@ -1,4 +1,4 @@
-"""Settings modules with a `.env` or a directory of their own, most of them in new processes."""
+"""Settings modules with a `.env` or a directory of their own."""
 
 import json
 import os
@@ -8,8 +8,11 @@ import socket
 import subprocess
 import sys
 import uuid
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from celery import Celery
@@ -38,23 +41,31 @@ def copied(tmp_path: Path) -> Path:
 
 
 def without_variables_of_libraries() -> dict[str, str]:
-    ours = ("AWS_", "DATABASE_URL", "OTEL_", "SSL_CERT_", "DJANGO_SETTINGS")
+    ours = ("AWS_", "DATABASE_URL", "OTEL_", "SENTRY_", "SSL_CERT_", "DJANGO_SETTINGS")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
+def settings_of(project: Path, module: str, **variables: str) -> dict[str, Any]:
+    """What a settings module of a project has, with no variable that a library reads but these."""
+    config = ModuleType("config")
+    config.__path__ = [str(project / "config")]
+    with (
+        patch.dict(os.environ, without_variables_of_libraries() | variables, clear=True),
+        patch.dict(sys.modules),
+    ):
+        for name in [name for name in sys.modules if name.startswith("config.")]:
+            del sys.modules[name]
+        sys.modules["config"] = config
+        return vars(import_module(f"config.settings.{module}"))
+
+
 def printed(directory: Path, program: str, **variables: str) -> Any:
-    """The JSON that a program prints. No variable of this process that a library reads is left."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=directory,
-        env=without_variables_of_libraries() | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
+    """The JSON that a program prints, in a new process."""
+    environment = without_variables_of_libraries() | variables
+    command = [sys.executable, "-c", program]
+    return json.loads(
+        subprocess.check_output(command, cwd=directory, env=environment, timeout=TIMEOUT)
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 class TestVariablesOfLibraries:
@@ -91,16 +102,28 @@ class TestVariablesOfLibraries:
 
 
 def test_the_directory_of_the_project_can_have_any_name(copied: Path) -> None:
-    program = "import json, config.settings.local as local\n"
-    program += "print(json.dumps(str(local.DATABASES['default']['NAME'])))"
-    assert printed(copied, program) == str(copied / "var" / "db.sqlite3")
+    database = settings_of(copied, "local")["DATABASES"]["default"]
+    assert database["NAME"] == str(copied / "var" / "db.sqlite3")
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgres://shop:secret/word@db/shop"),
+        ("BEAT_LOCK_DATABASE_URL", "shop:secret@db"),
+    ],
+)
+def test_a_wrong_database_url_ends_the_process_with_a_message(
+    copied: Path, name: str, url: str
+) -> None:
+    with pytest.raises(SystemExit, match="invalid: Not a valid database URL") as ended:
+        settings_of(copied, "local", **{name: url})
+    assert "secret" not in str(ended.value)
 
 
 def test_a_log_level_can_be_lower_case_or_empty(copied: Path) -> None:
-    program = "import json, config.settings.base as base\n"
-    program += "print(json.dumps(base.LOGGING['root']['level']))"
-    levels = [printed(copied, program, LOG_LEVEL=level) for level in ("debug", "")]
-    assert levels == ["DEBUG", "INFO"]
+    found = [settings_of(copied, "base", LOG_LEVEL=level)["LOGGING"] for level in ("debug", "")]
+    assert [logging["root"]["level"] for logging in found] == ["DEBUG", "INFO"]
 
 
 def test_defaults_that_are_added_later_survive_an_override() -> None:
@@ -133,39 +156,31 @@ def test_production_starts_without_the_packages_of_an_answer_that_has_changed() 
     assert "apps.pipeline.traces" not in installed
 
 
-SECURITY = """
-import json
-from config.settings.production import *
-age = DATABASES["default"].get("CONN_MAX_AGE")
-print(json.dumps([SECURE_HSTS_SECONDS, CSRF_TRUSTED_ORIGINS, age]))
-"""
+def security(copied: Path, **variables: str) -> list[Any]:
+    found = settings_of(copied, "production", **PRODUCTION | variables)
+    age = found["DATABASES"]["default"].get("CONN_MAX_AGE")
+    return [found["SECURE_HSTS_SECONDS"], found["CSRF_TRUSTED_ORIGINS"], age]
 
 
 def test_settings_of_the_project_stay_in_production(copied: Path) -> None:
-    assert printed(copied, SECURITY, **PRODUCTION) == [2_592_000, [], 60]
-    pool = PRODUCTION | {"DATABASE_URL": "postgres://db.example/shop?pool=true"}
-    assert printed(copied, SECURITY, **pool) == [2_592_000, [], None]
+    assert security(copied) == [2_592_000, [], 60]
+    pool = "postgres://db.example/shop?pool=true"
+    assert security(copied, DATABASE_URL=pool) == [2_592_000, [], None]
     with (copied / "config" / "settings" / "project.py").open("a") as file:
         file.write('SECURE_HSTS_SECONDS = 9\nCSRF_TRUSTED_ORIGINS = ["https://a.example"]\n')
         file.write('DATABASES["default"]["CONN_MAX_AGE"] = 0\n')
-    assert printed(copied, SECURITY, **PRODUCTION) == [9, ["https://a.example"], 0]
-    variables = PRODUCTION | {"DJANGO_SECURE_HSTS_SECONDS": "7"}
-    assert printed(copied, SECURITY, **variables) == [7, ["https://a.example"], 0]
-
-
-TIMEOUTS = """
-import json
-from config.settings.production import DATABASES
-print(json.dumps(DATABASES["default"]["OPTIONS"]))
-"""
+    assert security(copied) == [9, ["https://a.example"], 0]
+    assert security(copied, DJANGO_SECURE_HSTS_SECONDS="7") == [7, ["https://a.example"], 0]
 
 
 def test_each_database_server_has_timeouts(copied: Path) -> None:
-    found = [
-        printed(copied, TIMEOUTS, **PRODUCTION | {"DATABASE_URL": f"{kind}://db.example/shop"})
+    options = [
+        settings_of(
+            copied, "production", **PRODUCTION | {"DATABASE_URL": f"{kind}://db.example/shop"}
+        )["DATABASES"]["default"]["OPTIONS"]
         for kind in ("postgres", "mysql")
     ]
-    assert found == [{"connect_timeout": 5, "tcp_user_timeout": 10_000}, {"connect_timeout": 5}]
+    assert options == [{"connect_timeout": 5, "tcp_user_timeout": 10_000}, {"connect_timeout": 5}]
 
 
 READY = """
@@ -183,26 +198,14 @@ def test_a_database_that_does_not_answer_is_an_error_soon(copied: Path) -> None:
     assert "does not answer: connection timeout expired" in words
 
 
-NAME = """
-import json
-from config.settings.env import env
-print(json.dumps(env.str("SHOP")))
-"""
-
-
 def test_a_variable_of_the_environment_comes_before_a_file(copied: Path, tmp_path: Path) -> None:
     file = tmp_path / "shop"
     file.write_text("from the file")
     (copied / ".env").write_text(f"SHOP_FILE={file}\n")
-    assert printed(copied, NAME) == "from the file"
-    assert printed(copied, NAME, SHOP="from the environment") == "from the environment"
-
-
-STORAGES = """
-import json
-from config.settings.production import STORAGES
-print(json.dumps({name: one["BACKEND"].rpartition(".")[2] for name, one in STORAGES.items()}))
-"""
+    with (copied / "config" / "settings" / "env.py").open("a") as module:
+        module.write('SHOP = env.str("SHOP")\n')
+    assert settings_of(copied, "env")["SHOP"] == "from the file"
+    assert settings_of(copied, "env", SHOP="the environment")["SHOP"] == "the environment"
 
 
 class TestStorages:
@@ -211,7 +214,8 @@ class TestStorages:
     def storages(self, copied: Path, lines: str) -> Any:
         base = "from config.settings.base import *\n"
         (copied / "config" / "settings" / "project.py").write_text(base + lines)
-        return printed(copied, STORAGES, **PRODUCTION)
+        found = settings_of(copied, "production", **PRODUCTION)["STORAGES"]
+        return {name: one["BACKEND"].rpartition(".")[2] for name, one in found.items()}
 
     def test_whitenoise_serves_static_files(self, copied: Path) -> None:
         static = "CompressedManifestStaticFilesStorage"
