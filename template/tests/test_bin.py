@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -141,17 +141,26 @@ class TestReload:
         self.write(tmp_path, "value = 1")
         return tmp_path
 
+    @contextmanager
+    def reloading(self, project: Path, code: str) -> Iterator["subprocess.Popen[bytes]"]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, sys.executable, "program.py"],
+            cwd=project,
+            env=os.environ | {"PYTHONPATH": str(BIN)},
+            start_new_session=True,
+        )
+        try:
+            self.wait(project, "started with 1")
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
     @pytest.fixture
     def process(self, project: Path) -> Iterator["subprocess.Popen[bytes]"]:
-        command = [sys.executable, "-c", RELOAD, sys.executable, "program.py"]
-        process = subprocess.Popen(
-            command, cwd=project, env=os.environ | {"PYTHONPATH": str(BIN)}, start_new_session=True
-        )
-        self.wait(project, "started with 1")
-        yield process
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with self.reloading(project, RELOAD) as process:
+            yield process
 
     def write(self, project: Path, code: str) -> None:
         """Change the code. Each has another length, by which Python notices the change too."""
@@ -207,19 +216,9 @@ class TestReload:
     def test_a_command_that_does_not_exit_is_killed(self, project: Path) -> None:
         (project / "busy").touch()
         code = RELOAD.replace("sys.exit", "reload.STOP_LIMIT = 0.5; sys.exit")
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, sys.executable, "program.py"],
-            cwd=project,
-            env=os.environ | {"PYTHONPATH": str(BIN)},
-            start_new_session=True,
-        )
-        try:
-            self.wait(project, "started with 1")
+        with self.reloading(project, code):
             self.write(project, "value = 22")
             self.wait(project, "started with 22")
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def test_is_a_program(self, project: Path) -> None:
         command = [sys.executable, str(BIN / "reload.py"), sys.executable, "-c", ""]

@@ -18,6 +18,8 @@ from pytest_django import Settings
 from apps.pipeline.broker.queues import declared
 from apps.pipeline.broker.redis.transport import Transport
 from apps.pipeline.liveness import heartbeat
+from apps.pipeline.status import report
+from apps.pipeline.status.parts import Part
 from apps.pipeline.status.queues import queues
 from apps.pipeline.status.trace import Trace, follow
 from apps.pipeline.status.workers import workers
@@ -103,9 +105,9 @@ def test_a_rollback_discards_the_task(done: list[object]) -> None:
 
 
 def test_beat_sends_due_tasks_and_writes_a_heartbeat(
-    done: list[object], broker_url: str, tmp_path: Path, settings: Settings
+    done: list[object], live_app: Celery, broker_url: str, tmp_path: Path, settings: Settings
 ) -> None:
-    settings.RUNTIME_DIR = tmp_path
+    settings.RUNTIME_DIR, live_app.conf.redbeat_redis_url = tmp_path, broker_url
     with running(
         "beat", broker=broker_url, directory=tmp_path, DJANGO_SETTINGS_MODULE="tests.settings"
     ):
@@ -113,6 +115,8 @@ def test_beat_sends_due_tasks_and_writes_a_heartbeat(
         age = heartbeat.age("beat")
         assert age is not None
         assert age < heartbeat.STALE_AFTER
+        part = report.beat(Part("broker", True, "answers"))
+        assert (part.ok, part.words.partition(", ")[2]) == (True, "a Beat leads"), part.words
     assert set(done) == {"pong"}
     assert heartbeat.age("beat") is None
 

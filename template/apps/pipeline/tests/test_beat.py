@@ -930,6 +930,11 @@ class TestRedBeat:
         assert second._lead()
 
 
+def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_TIMEOUT)
+
+
 HANGS = """
 import logging, time
 from apps.pipeline.liveness.watchdog import Watchdog
@@ -945,13 +950,7 @@ time.sleep(600)
 
 
 def test_the_watchdog_ends_a_process_that_hangs_and_logs_its_stack() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HANGS],
-        capture_output=True,
-        text=True,
-        timeout=WAIT_TIMEOUT,
-        check=False,
-    )
+    done = run(HANGS)
     assert done.returncode == 1
     assert done.stdout == "alive\n"
     assert "CRITICAL:apps.pipeline.liveness.watchdog:beat hung for 2 s" in done.stderr
@@ -970,9 +969,7 @@ with logging.getLogger().handlers[0].lock:
 
 
 def test_the_watchdog_ends_a_process_that_hangs_in_the_log() -> None:
-    command = [sys.executable, "-c", HANGS_IN_THE_LOG]
-    done = subprocess.run(command, capture_output=True, timeout=WAIT_TIMEOUT, check=False)
-    assert done.returncode == 1
+    assert run(HANGS_IN_THE_LOG).returncode == 1
 
 
 STOPPED = """
@@ -1021,13 +1018,7 @@ finally:
 def test_beat_that_is_stopped_while_it_sends_a_task_sends_it_first(
     moment: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", STOPPED, str(tmp_path), moment],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(STOPPED, str(tmp_path), moment)
     assert (done.returncode, done.stdout) == (0, "released\nsent 1\n"), done.stderr
 
 

@@ -18,8 +18,6 @@ from apps.pipeline.schedules import Schedule
 from apps.pipeline.status import parts, report
 from apps.pipeline.status.parts import Part
 from apps.pipeline.status.trace import round_trip
-from apps.pipeline.testing import running
-from apps.pipeline.tests.waiting import wait_until
 
 PARTS = [
     "configuration",
@@ -75,14 +73,11 @@ def examined() -> tuple[int, dict[str, tuple[bool | None, str]]]:
 
 @pytest.mark.usefixtures("long_trip")
 class TestGreen:
-    def test_all_parts_work(
-        self, live_worker: Celery, app: Celery, broker_url: str, runtime: Path
-    ) -> None:
+    def test_all_parts_work(self, live_worker: Celery, app: Celery, lead: None) -> None:
         output = StringIO()
-        with running("beat", broker=broker_url, directory=runtime):
-            wait_until(lambda: heartbeat.age("beat") is not None)
-            heartbeat.write("worker")
-            call_command("doctor", stdout=output)
+        for role in ("beat", "worker"):
+            heartbeat.write(role)
+        call_command("doctor", stdout=output)
         lines = output.getvalue().splitlines()
         assert [line.partition(":")[0] for line in lines] == [f"✓ {name}" for name in PARTS]
         assert f"0 waiting in {app.conf.task_default_queue}" in output.getvalue()
