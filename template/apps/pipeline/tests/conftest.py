@@ -75,7 +75,7 @@ def insert_initial_rows(verbosity: int, interactive: bool, database: str) -> Non
 
 @pytest.fixture(scope="module", autouse=True)
 def fast_flush() -> Iterator[None]:
-    """Flush the database after a test with transactions in a fifth of the time."""
+    """Flush the database after a test with transactions in less than half of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flush, "emit_post_migrate_signal", insert_initial_rows)
         yield
