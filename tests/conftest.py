@@ -92,7 +92,8 @@ SLOW = {
     *("test_guides", "test_readme", "test_scaling_page", "test_tutorial", "test_upstream"),
     *("test_dev_restarts", "test_django_6", "test_django_tasks"),
     *("test_first_week", "test_ordinary_choices"),
-    *("test_bare_machine", "test_carried_over", "test_switching"),
+    *("test_bare_machine", "test_carried_over", "test_flips", "test_scheduled_update"),
+    *("test_switching", "test_update_and_machine", "test_update_refusals"),
     *("test_benchmarks", "test_hooks", "test_release"),
 }
 """The directories and modules that take most of the time."""

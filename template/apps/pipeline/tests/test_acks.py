@@ -1,6 +1,8 @@
 """Acknowledgements in the command that takes the next messages."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -150,6 +152,25 @@ def test_outside_of_the_loop_it_is_sent_at_once(
         assert acks.to_acknowledge == {message.delivery_tag}
         return
     assert loop.recorded() == set()
+
+
+def test_outside_of_the_loop_one_connection_is_enough(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With gevent many tasks can end together, and kombu has ten connections."""
+    qos, running, most, tags = loop.channel.qos, set[str](), set[int](), set("abcd")
+
+    def remove(batch: list[str]) -> None:
+        running.update(batch)
+        time.sleep(0.1)
+        most.add(len(running) - len(batch))
+        running.difference_update(batch)
+        tags.difference_update(batch)
+
+    monkeypatch.setattr(qos, "remove_records", remove)
+    with ThreadPoolExecutor() as pool:
+        assert [*pool.map(qos.ack, "abcd")] == [None] * 4
+    assert (most, tags) == ({0}, set())
 
 
 def test_a_process_without_a_lease_acknowledges_at_once(

@@ -151,6 +151,10 @@ class TestKept:
             expected = {
                 spoil.delay().id: (Reason.ERROR, []),
                 prove.delay(1).id: (Reason.TIME_LIMIT, [1]),
+                prove.apply_async([2], soft_time_limit=99, time_limit=2).id: (
+                    Reason.TIME_LIMIT,
+                    [2],
+                ),
                 burn.delay().id: (Reason.KILLED, []),
             }
             rows = {row.task_id: row for row in kept(len(expected))}

@@ -42,12 +42,16 @@ class AcknowledgeMixin(kombu.QoS):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.collected: list[str] = []  # delivery tags
+        self.outside = deque[str]()  # those that other threads and greenlets acknowledge
+        self.lock = threading.RLock()
 
     def ack(self, delivery_tag: str) -> None:
         if self._is_in_loop():
             self.collected.append(delivery_tag)
         else:
-            self.acknowledge([delivery_tag])
+            self.outside.append(delivery_tag)
+            with self.lock:  # one command for tasks that end together, as with gevent
+                self.acknowledge([self.outside.popleft() for _ in range(len(self.outside))])
         virtual.QoS.ack(self, delivery_tag)
 
     def _is_in_loop(self) -> bool:
@@ -71,12 +75,13 @@ class AcknowledgeMixin(kombu.QoS):
             return
         try:
             self.remove_records(tags)
-        except (RedisError, OSError) as error:
+            recent.extend(tags)
+        except BaseException as error:  # gevent can end this greenlet
             to_acknowledge.update(tags)
+            if not isinstance(error, RedisError | OSError):
+                raise
             for tag in tags:
                 logger.warning("Message %s will be acknowledged later: %s", tag, error)
-        else:
-            recent.extend(tags)
 
     def remove_records(self, tags: Iterable[str], client: Any = None) -> None:
         """Remove the records of messages, or add this to a pipeline. Raises connection errors."""
