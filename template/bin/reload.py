@@ -37,8 +37,7 @@ class Runner:
             self.process.terminate()
 
     def start(self) -> "subprocess.Popen[bytes]":
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(self.command)
+        self.started, self.process = time.monotonic(), subprocess.Popen(self.command)
         if self.stopping:  # SIGTERM arrived while it started
             self.process.terminate()
         return self.process

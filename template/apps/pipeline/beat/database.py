@@ -158,8 +158,7 @@ class DatabaseScheduler(LeaderMixin, schedulers.DatabaseScheduler):
         return self.Model.objects.enabled()
 
     def setup_schedule(self) -> None:
-        self._initial_read = True
-        self._changed_at = self.Changes.last_change()
+        self._initial_read, self._changed_at = True, self.Changes.last_change()
         self._dirty.clear()
         super().setup_schedule()
 

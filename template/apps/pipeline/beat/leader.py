@@ -60,8 +60,7 @@ class LeaderMixin(ClockMixin):
         self.leads: bool | None = None
         self.shutdown = Shutdown()
         self._send_error: Exception | None = None
-        self._last_warning = ("", 0.0)
-        self._watchdog = Watchdog("beat")
+        self._last_warning, self._watchdog = ("", 0.0), Watchdog("beat")
         if not kwargs.get("lazy"):  # Celery creates a lazy scheduler to print its banner
             self._lock, self._confirmed_at = self.new_lock(), 0.0
             self._watchdog.start()
@@ -171,10 +170,7 @@ class LeaderMixin(ClockMixin):
 
     def _discard_schedule(self) -> None:
         """Discard the schedule and the connections, because another Beat may lead now."""
-        self.leads = None
-        self._send_error = None
-        self._heap = None
-        self.old_schedulers = None
+        self.leads = self._send_error = self._heap = self.old_schedulers = None
         self.__dict__.pop("producer", None)
         with suppress(Exception):
             self.__dict__.pop("connection").release()

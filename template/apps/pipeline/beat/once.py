@@ -21,9 +21,7 @@ class Once(clocked):
 
     def remaining_estimate(self, last_run_at: datetime) -> Any:
         """The time until it is due, or None after its run."""
-        if last_run_at >= self.clocked_time:
-            return None
-        return self.clocked_time - self.now()
+        return None if last_run_at >= self.clocked_time else self.clocked_time - self.now()
 
     def is_due(self, last_run_at: datetime) -> schedstate:
         if (remaining := self.remaining_estimate(last_run_at)) is None:

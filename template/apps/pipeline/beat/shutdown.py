@@ -20,8 +20,7 @@ class Shutdown:
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._in_tick = False
+        self.requested = self._in_tick = False
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal. The second one stops Beat at once, for a tick that hangs."""

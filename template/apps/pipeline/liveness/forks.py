@@ -15,8 +15,7 @@ class ForkLock:
     TIMEOUT = 5  # seconds that a fork waits; a broker that does not answer can keep a thread longer
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._fork_holds = False
+        self._lock, self._fork_holds = threading.Lock(), False
         os.register_at_fork(
             before=self._before, after_in_parent=self._after_in_parent, after_in_child=self._reset
         )

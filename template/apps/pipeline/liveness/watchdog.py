@@ -20,10 +20,8 @@ class Watchdog:
     """
 
     def __init__(self, name: str, limit: float = 60) -> None:
-        self.name = name
-        self.limit = limit
-        self._since_reset = 0.0
-        self._stopped = threading.Event()
+        self.name, self.limit = name, limit
+        self._since_reset, self._stopped = 0.0, threading.Event()
 
     def reset(self) -> None:
         """Reset the count, because the process works."""

@@ -96,9 +96,7 @@ def switch(key: str, *, enable: bool, user_id: int | None) -> None:
 
 def _owner(name: str, in_code: bool, otherwise: str) -> str:
     """Who decides about the schedule. Celery adds one that deletes old results."""
-    if in_code:
-        return "code"
-    return "Celery" if name.startswith("celery.") else otherwise
+    return "code" if in_code else "Celery" if name.startswith("celery.") else otherwise
 
 
 def _entries() -> list[Scheduled]:

@@ -41,8 +41,7 @@ class Heartbeat(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self.loop_ran_at = self.received_at = time.monotonic()
-        self.watchdog = Watchdog("worker")
-        self.ended = threading.Event()
+        self.watchdog, self.ended = Watchdog("worker"), threading.Event()
         self.node = parent.hostname
         self.fixed_prefetch = 0  # the number of messages, if the broker does not change it
         heartbeat.delete("worker", node=self.node)  # deletes the file of a killed worker

@@ -84,11 +84,8 @@ def stop() -> None:
 
 class Renewal:
     def __init__(self, app: Celery) -> None:
-        self.app = app
-        self.process = os.getpid()
-        self.ended = threading.Event()
-        self.renewed_at = time.monotonic()
-        self.ended_at = float("-inf")
+        self.app, self.process, self.ended = app, os.getpid(), threading.Event()
+        self.renewed_at, self.ended_at = time.monotonic(), float("-inf")
 
     def run(self) -> None:
         timeouts = {"socket_timeout": ANSWER_TIMEOUT, "socket_connect_timeout": ANSWER_TIMEOUT}

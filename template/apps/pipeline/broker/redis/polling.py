@@ -92,8 +92,7 @@ class PollingMixin:
         if not (queues := self._queue_cycle.consume(len(self.active_queues))):
             return
         connection = self._in_poll = self.client.connection
-        self._brpop_sent_at = time.monotonic()
-        self.phase = self.next_phase
+        self._brpop_sent_at, self.phase = time.monotonic(), self.next_phase
         names = [self.full_name(name) for name in self._lists(queues)]
         if self.phase == self.LOOKING:
             self.tracks = True

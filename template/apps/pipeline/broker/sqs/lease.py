@@ -84,8 +84,7 @@ def release(receipt: str) -> bool:
 class Renewal(threading.Thread):
     def __init__(self, app: Celery) -> None:
         super().__init__(name="lease", daemon=True)
-        self.app = app
-        self.ended = threading.Event()
+        self.app, self.ended = app, threading.Event()
 
     def run(self) -> None:
         with _fork_lock:
