@@ -152,8 +152,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="bench-") as directory, server(Path(directory)) as broker:
         results, began = configure(broker, directory), time.monotonic()
         publish(10)  # connects, and imports what sending a task needs
-        with worker():
-            wait_for(results, 10)
+        results.flushall()  # these tasks, which no worker has run
         for turn in range(options.rounds):
             if turn and time.monotonic() - began > LAST_START:
                 break
