@@ -21,7 +21,7 @@ test-fast *arguments:
 # Run all tests except the fault tests; a test is skipped if its server or program is missing
 [positional-arguments]
 test *arguments:
-    @uv run pytest "$@"
+    @uv run pytest -m "not faults" "$@"
 
 # Test workers and Beats on real brokers and databases, for every pair of answers
 [positional-arguments]

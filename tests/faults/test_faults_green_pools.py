@@ -15,10 +15,8 @@ from support.rendering import render
 @pytest.mark.faults
 def test_no_fault_loses_a_task_of_gevent_or_eventlet(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project")
-    module = shutil.copy(
-        Path(__file__).with_name("green_pools.py"),
-        project / "tests" / "faults" / "test_green_pools.py",
-    )
+    module = "tests/faults/test_green_pools.py"
+    shutil.copy(Path(__file__).with_name("green_pools.py"), project / module)
     command = (sys.executable, "-m", "pytest", "-q", "-m", "faults", *SIDE_BY_SIDE, module)
     report = run(project, *command, timeout=TIMEOUT)
     print(report)

@@ -26,8 +26,8 @@ default = DATABASES["default"]
 default["CONN_HEALTH_CHECKS"] = True
 timeouts = {"mysql": {"connect_timeout": 5}}  # a server that does not answer is an error soon
 timeouts["postgresql"] = timeouts["mysql"] | {"tcp_user_timeout": 10_000}
-options = timeouts.get(default["ENGINE"].rpartition(".")[2], {}) | default.get("OPTIONS", {})
-default["OPTIONS"] = options
+engine = default["ENGINE"].rpartition(".")[2]
+default["OPTIONS"] = options = timeouts.get(engine, {}) | default.get("OPTIONS", {})
 if "pool" not in options:
     default.setdefault("CONN_MAX_AGE", 60)
 

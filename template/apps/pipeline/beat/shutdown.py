@@ -24,8 +24,7 @@ class Shutdown:
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal. The second one stops Beat at once, for a tick that hangs."""
-        stop_now = self.requested or not self._in_tick
-        self.requested = True
+        stop_now, self.requested = self.requested or not self._in_tick, True
         if stop_now:
             raise SystemExit
 

@@ -40,8 +40,7 @@ class WithoutData(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = str(record.msg)
-        data = vars(record).pop("data", None)
-        if data is not None:
+        if (data := vars(record).pop("data", None)) is not None:
             record.args = {name: data[name] for name in KEPT if name in data}
             record.msg = text.replace(*RESULT)
         elif text.startswith(DISCARDED):

@@ -38,8 +38,7 @@ class AMQP(queues.AMQP):
             if not is_used():
                 return send(producer, name, message, **options)
             record = Record.of(send, name, message, options)
-            record.calls = noted()
-            alias = router.db_for_write(Message)
+            record.calls, alias = noted(), router.db_for_write(Message)
             if record.key or transaction.get_connection(alias).in_atomic_block:
                 batch.store(self.app, record, name, alias, producer)
             elif error := self._publish_now(record, producer):

@@ -74,9 +74,8 @@ def database() -> Part:
 def migrations() -> Part:
     """Are all migrations applied? Call this only if the database answers."""
     executor = MigrationExecutor(connection)
-    if missing := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        words = f"{len(missing)} not applied, the first is {missing[0][0]}"
-        return Part("migrations", False, words)
+    if plan := executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        return Part("migrations", False, f"{len(plan)} not applied, the first is {plan[0][0]}")
     return Part("migrations", True, "all applied")
 
 

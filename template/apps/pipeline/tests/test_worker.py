@@ -819,8 +819,10 @@ def test_a_worker_says_at_once_that_it_stops(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_only_the_main_thread_stops_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a warm shutdown Celery runs the timers in another thread, which cannot set signals."""
-    monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+    for name in ("setitimer", "signal"):
+        monkeypatch.setattr(signal, name, lambda *_: None)
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
+    monkeypatch.setattr(state, "reserved_requests", set())
     monkeypatch.setattr(state, "should_stop", None)
     step: Any = object.__new__(SoftShutdown)
     step.stopping_since = time.monotonic() - 60

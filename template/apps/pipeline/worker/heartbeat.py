@@ -137,12 +137,10 @@ def gives_all(queue: Any) -> bool:
 
 def waiting_messages(parent: Any) -> int | None:
     """The number of messages that wait for this worker, on a new connection. None if unknown."""
-    count = 0
     with parent.app.connection_for_read(transport_options=TIMEOUTS) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-            for queue in filter(gives_all, parent.task_consumer.queues):
-                count += backlog.waiting(connection, queue.name)
+            queues = filter(gives_all, parent.task_consumer.queues)
+            return sum(backlog.waiting(connection, queue.name) for queue in queues)
         except (OperationalError, OSError, *connection.connection_errors):
             return None
-    return count

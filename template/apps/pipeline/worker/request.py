@@ -28,10 +28,9 @@ class Request(request.Request):
         super().__init_subclass__(**kwargs)
         if cls.__module__ == request.__name__:
             cls.on_success = request.Request.on_success  # type: ignore[method-assign]
-            execute: Any = cls.execute_using_pool
-            cls.execute_using_pool = (  # type: ignore[method-assign]
-                lambda *args, **options: keep_hard_limit(execute(*args, **options))
-            )
+            own: Any = cls
+            execute = own.execute_using_pool
+            own.execute_using_pool = lambda *args, **kw: keep_hard_limit(execute(*args, **kw))
 
     def on_accepted(self, *args: Any) -> None:
         if not self.task.acks_late:
@@ -68,9 +67,8 @@ class Request(request.Request):
             # Celery keeps the message, and the process gets no other. Seen in celery 5.7.0 (not
             # reported yet). Delete this branch once fixed.
             request.logger.exception("The outcome is not stored")  # type: ignore[attr-defined]
-            details = {"args": own.args, "kwargs": own.kwargs, "einfo": ExceptionInfo()}
-            details |= {"task_id": own.id, "exception": error}
-            signals.task_internal_error.send(sender=own.task, **details)
+            fields = {"task_id": own.id, "exception": error, "args": own.args, "kwargs": own.kwargs}
+            signals.task_internal_error.send(sender=own.task, einfo=ExceptionInfo(), **fields)
             own.acknowledge()
         finally:
             stack.pop()

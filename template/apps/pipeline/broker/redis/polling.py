@@ -142,8 +142,7 @@ class PollingMixin:
 
     def _read_answer(self: Any, phase: int, options: dict[str, Any]) -> Any:
         """The messages that were taken. Ignore push messages, except while WATCHING."""
-        connection = self.client.connection
-        self.next_phase = self.TAKING
+        connection, self.next_phase = self.client.connection, self.TAKING
         if phase == self.TAKING:
             if self.tracks:
                 connection.read_response(**options)  # CLIENT TRACKING
