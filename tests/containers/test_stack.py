@@ -85,6 +85,11 @@ class TestEditedCode:
             "the worker runs the corrected code",
         )
         wait_until(saving(file, lambda: works(trial)), "the page works")
+        # The next check is up to 30 s later, and until then `up --wait` refuses an unhealthy web.
+        wait_until(
+            lambda: trial.containers("web")[0]["State"]["Health"]["Status"] == "healthy",
+            "web is healthy",
+        )
 
 
 class TestFailures(FailureTests):
