@@ -71,7 +71,7 @@ def examined() -> tuple[int, dict[str, tuple[bool | None, str]]]:
     return code, {part["name"]: (part["ok"], part["words"]) for part in found}
 
 
-@pytest.mark.usefixtures("long_trip")
+@pytest.mark.usefixtures("long_trip", "no_own_errors")
 class TestGreen:
     def test_all_parts_work(self, live_worker: Celery, app: Celery, lead: None) -> None:
         output = StringIO()
