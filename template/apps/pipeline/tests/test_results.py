@@ -281,7 +281,7 @@ def test_a_chord_goes_on_although_answers_of_redis_are_lost(
     request = Context(id="the-id", group="the-group", group_index=0, chord=ping.si())
     backend.on_chord_part_return(request, states.SUCCESS, None)
     assert len(answers) > 5
-    assert Redis.from_url(broker_url).llen("celery") == 1
+    assert Redis.from_url(broker_url).llen(backend.app.conf.task_default_queue) == 1
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class TestExampleTask:
             example_task.delay_on_commit("Hello")
         assert len(callbacks) == 1
 
-    def test_a_task_sent_by_accident_stays_in_this_process(self) -> None:
+    def test_a_task_sent_by_accident_stays_in_this_process(self, db: None) -> None:
         with example_task.app.connection_for_write() as connection:
             assert connection.transport.driver_type == "memory"
         result = example_task.delay("by accident")
