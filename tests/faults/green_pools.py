@@ -1,7 +1,7 @@
 """Workers with the pools gevent and eventlet, on Redis. A test copies this file into a project.
 
-eventlet is used if it is installed. The environment of the tests does not have it: it is deprecated,
-and other packages that find it print a warning.
+eventlet is used if it is installed. The environment of the tests does not have it, because it is
+deprecated, and other packages that find it print a warning.
 """
 
 import random
