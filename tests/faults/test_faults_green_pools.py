@@ -1,4 +1,4 @@
-"""Workers with the pool gevent are stopped and killed."""
+"""Workers with the pools gevent and eventlet are stopped and killed."""
 
 import re
 import shutil
@@ -20,4 +20,4 @@ def test_no_fault_loses_a_task_of_gevent(template: Path, tmp_path: Path) -> None
     command = (sys.executable, "-m", "pytest", "-q", "-m", "faults", *SIDE_BY_SIDE, module)
     report = run(project, *command, timeout=TIMEOUT)
     print(report)
-    assert re.search(r"4 passed", report)
+    assert re.search(r"[48] passed", report)  # 8 if eventlet is installed too

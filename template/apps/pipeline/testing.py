@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+def own_queues(declared: Any) -> dict[str, Any]:
+    """Copies of the declared queues, without the exchange of the project, which has another type.
+
+    Celery gives this exchange to the queues in the settings when the project first uses them.
+    """
+    named = declared.items() if isinstance(declared, Mapping) else [(q.name, q) for q in declared]
+    queues = {name: copy(queue) for name, queue in named}
+    for queue in queues.values():
+        if getattr(queue, "exchange", None) == project_app.amqp.default_exchange:
+            queue.exchange = None
+    return queues
+
+
 @pytest.fixture
 def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """A Celery app with the project's tasks on the embedded broker, without a worker."""
@@ -73,6 +87,8 @@ def live_app(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celer
         task_send_sent_event=True,
         worker_send_task_events=True,
     )
+    if declared := project_app.conf.task_queues:
+        app.conf.task_queues = own_queues(declared)
     app.autodiscover_tasks()
     for task in project_app.tasks.values():
         for name in ("app", "_app"):  # a task of `@app.task` would be sent to the other broker

@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.native_delayed_delivery import calculate_routing_key
 
 from apps.pipeline.broker import queues
+from apps.pipeline.testing import own_queues
 from config.celery import app as project_app
 
 
@@ -28,6 +29,16 @@ def app() -> Celery:
         timezone="Asia/Kolkata",
     )
     return app
+
+
+def test_queues_of_a_test_do_not_have_the_exchange_of_the_project() -> None:
+    """It can have another type, and then no worker of a test could start."""
+    juice, news = Queue("juice"), Broadcast("news")
+    project_app.amqp.Queues([juice, news])
+    assert juice.exchange == project_app.amqp.default_exchange
+    own = own_queues([juice, news])
+    assert not own["juice"].exchange
+    assert own[news.name].exchange == news.exchange
 
 
 @pytest.mark.parametrize("name", ["celery", "a queue of a route"])
